@@ -1,0 +1,1 @@
+"""Host side of mm-lockstep: fetch, tree, build, guest image, boot, verdict."""
