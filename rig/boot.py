@@ -103,8 +103,10 @@ def accelerator(kernel=None):
     """(QEMU arguments, name, reason). ACCEL=kvm|tcg decides; else KVM only after a
     trial boot of `kernel` reached init under it. The answer holds until the machine
     or QEMU changes: it is kept in the cache by boot id and QEMU version."""
-    name = common.setting('ACCEL', choices=(None, 'kvm', 'tcg'))
+    name = common.setting('ACCEL')
     if name:
+        if name not in ('kvm', 'tcg'):
+            raise common.Fail(f'ACCEL={name}: neither kvm nor tcg')
         return ACCELS[name], name, f'ACCEL={name}'
     if not os.path.exists('/dev/kvm'):
         return ACCELS['tcg'], 'tcg', 'no /dev/kvm'
@@ -126,12 +128,12 @@ def accelerator(kernel=None):
 
 
 def first_error(log):
-    """The first line of QEMU's own output that says something."""
+    """The first line of QEMU's own output that is no warning, else the first at all."""
+    text = ''
     with contextlib.suppress(OSError):
-        for line in Path(log).read_text(errors='replace').splitlines():
-            if line.strip():
-                return line.strip()
-    return 'no message'
+        text = Path(log).read_text(errors='replace')
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return ([x for x in lines if 'warning:' not in x] + lines + ['no message'])[0]
 
 
 COMMON_APPEND = 'console=ttyS0,115200 earlyprintk=serial,ttyS0,115200 panic=-1'
@@ -139,11 +141,15 @@ COMMON_APPEND = 'console=ttyS0,115200 earlyprintk=serial,ttyS0,115200 panic=-1'
 
 def machine(mem, smp):
     """QEMU's arguments that every boot has."""
-    if not re.fullmatch(r'[1-9]\d*[KMG]?(,slots=\d+,maxmem=[1-9]\d*[KMG]?)?', str(mem)):
+    found = re.fullmatch(r'([1-9]\d{0,6})([MG]?)(,slots=\d+,maxmem=[1-9]\d*[MG])?', str(mem))
+    if not found:
         raise common.Fail(f'MEM={mem}: must be a size like 700M or 1G')
+    if int(found[1]) << (10 if found[2] == 'G' else 0) < 128:
+        # Below that the kernel dies before it can print.
+        raise common.Fail(f'MEM={mem}: the guest needs at least 128M')
     if not re.fullmatch(r'[1-9]\d*', str(smp)):
         raise common.Fail(f'SMP={smp}: must be a whole number above 0')
-    return ['-display', 'none', '-nodefaults', '-no-user-config', '-no-reboot',
+    return ['-machine', 'pc', '-display', 'none', '-nodefaults', '-no-user-config', '-no-reboot',
             '-m', str(mem), '-smp', str(smp)]
 
 
@@ -329,7 +335,8 @@ def interactive():
             disks.append(scratch(outdir / 'swap.img', swap))
             append += ' lockstep.swap=/dev/vda'
         kernel = build.kernel_image(config)
-        trees = {'/lockstep/mm': build.selftests()}
+        tests = build.selftests(common.LINUX, common.OUT / 'selftests' / 'boot')
+        trees = {'/lockstep/mm': tests / 'mm'}
         if sys.stdin.isatty():
             return shell(kernel, image.make_image(outdir / 'guest.cpio', tree_dirs=trees), outdir,
                          smp=smp, mem=mem, append=append, disks=disks)
