@@ -9,10 +9,10 @@ from . import common
 # command: (module, function)
 COMMANDS = {
     'tree': ('tree', 'make_tree'),
-    'export': ('tree', 'export'),
-    'check': ('tree', 'check'),
-    'mbox': ('tree', 'mbox'),
-    'am': ('tree', 'am'),
+    'export': ('export', 'export'),
+    'check': ('export', 'check'),
+    'mbox': ('mail', 'mbox'),
+    'am': ('mail', 'am'),
     'canary': ('canary', 'main'),
     'kernel': ('build', 'kernel'),
     'bisect': ('bisect', 'main'),

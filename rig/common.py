@@ -23,6 +23,13 @@ IDENT = {
 }
 
 
+# Run from a git hook, git would look at the hook's repository instead of ours.
+for _name in ('GIT_DIR', 'GIT_WORK_TREE', 'GIT_INDEX_FILE', 'GIT_OBJECT_DIRECTORY', 'GIT_PREFIX'):
+    os.environ.pop(_name, None)
+# What makes git take the same decisions on every machine.
+PLAIN = {'GIT_CONFIG_GLOBAL': '/dev/null', 'GIT_CONFIG_NOSYSTEM': '1'}
+
+
 class Fail(Exception):
     """An error that ends the command: one line, what is wrong and what to do."""
 
@@ -95,31 +102,35 @@ def end_children():
         end(child)
 
 
-def run(cmd, *, cwd=None, env=None, log=None, check=True, text_input=None, quiet=True):
-    """Run to the end. Returns CompletedProcess; output is in .stdout (stderr in it)
-    unless it goes to the open file `log`. check: non-zero raises Fail with the tail."""
+def run(cmd, *, cwd=None, env=None, log=None, check=True, text_input=None, quiet=True,
+        mix=True):
+    """Run to the end. Returns CompletedProcess; output is in .stdout (stderr in it, unless
+    mix is False) unless it goes to the open file `log`. check: non-zero raises Fail with
+    the tail."""
     child = spawn(cmd, cwd=cwd, env={**os.environ, **(env or {})},
                   stdin=subprocess.PIPE if text_input is not None else subprocess.DEVNULL,
                   stdout=log or (subprocess.PIPE if quiet else None),
-                  stderr=subprocess.STDOUT if (log or quiet) else None,
+                  stderr=(subprocess.STDOUT if mix or log else subprocess.PIPE)
+                  if (log or quiet) else None,
                   text=True, errors='replace')
     try:
-        out, _ = child.communicate(text_input)
+        out, error = child.communicate(text_input)
     except BaseException:
         end(child)
         raise
     _children.discard(child)
     if check and child.returncode:
-        tail = (out or '').strip().splitlines()[-1:] or ['no output']
+        tail = (error or out or '').strip().splitlines()[-1:] or ['no output']
         where = f', see {log.name}' if log else ''
         raise Fail(f'{" ".join(map(str, cmd[:4]))}: exit {child.returncode}: {tail[0]}{where}')
-    return subprocess.CompletedProcess(cmd, child.returncode, out)
+    return subprocess.CompletedProcess(cmd, child.returncode, out, error)
 
 
 def git(*args, cwd=LINUX, check=True, env=None, text_input=None):
-    """git, fixed identity, no user or system configuration; returns stdout stripped."""
-    done = run(['git', *args], cwd=cwd, check=check, text_input=text_input, env={
-        **IDENT, 'GIT_CONFIG_GLOBAL': '/dev/null', 'GIT_CONFIG_NOSYSTEM': '1', **(env or {})})
+    """git, fixed identity, no user or system configuration; returns stdout stripped
+    (check=False: the CompletedProcess, with stderr in stdout)."""
+    done = run(['git', *args], cwd=cwd, check=check, text_input=text_input, mix=not check,
+               env={**IDENT, **PLAIN, **(env or {})})
     return done.stdout.strip() if check else done
 
 
@@ -137,6 +148,11 @@ def write(path, data):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(tmp)
         raise
+
+
+def end_of(path):
+    """Remove a result of an earlier run, so that it cannot pass for this one's."""
+    Path(path).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
