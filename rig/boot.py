@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import sys
 import termios
 import time
@@ -28,7 +29,7 @@ ACCELS = {
 TRIAL_SECONDS = 15
 
 # Seconds without KVM's speed-up; scale() multiplies them.
-INIT_SILENCE = 20   # no init line yet and nothing printed
+INIT_SILENCE = 8    # no init line yet and nothing printed
 POWER_OFF = 10      # from the end line to QEMU's exit
 CEILING = 3         # times the limit: a guest that prints forever ends too
 
@@ -36,7 +37,8 @@ CEILING = 3         # times the limit: a guest that prints forever ends too
 @dataclass
 class Boot:
     """One boot. ended: exit (QEMU ended by itself), hang (past the limit and silent,
-    or silent before init, or no power-off), limit (past the ceiling). seconds: wall
+    or silent before init, or no power-off), limit (past the ceiling). qemu_exit: its
+    exit status, -N for signal N, never 0 when it had to be ended. seconds: wall
     time; init_seconds: until init's line, None when it never came."""
     qemu_exit: int
     ended: str
@@ -95,7 +97,7 @@ def trial(kernel, where):
         return False, certain, f'the trial boot with KVM hung, no init after {TRIAL_SECONDS} s'
     if code:
         text = first_error(log)
-        return False, True, f'QEMU ended the trial boot with KVM (exit {code}: {text})'
+        return False, True, f'QEMU ended the trial boot with KVM, exit {code}: {text}'
     return False, False, 'the guest of the trial boot with KVM ended before init'
 
 
@@ -261,7 +263,9 @@ def boot(kernel, initrd, outdir, *, mode='test', tests='', exec_path='', smp=2, 
                           f'see {log}')
     if shutil.disk_usage(outdir).free < 1 << 20:
         raise common.Fail(f'{outdir}: no space left, what the guest printed may be lost')
-    done = Boot(child.returncode, ended, console, results, nonce, round(seconds, 1),
+    # QEMU exits 0 on TERM; that is not the guest's doing.
+    code = child.returncode if ended == 'exit' else child.returncode or -signal.SIGTERM
+    done = Boot(code, ended, console, results, nonce, round(seconds, 1),
                 init_seconds, name)
     common.write(outdir / 'boot.json', json.dumps(
         {**done.__dict__, 'console': console.name, 'results': results.name,
@@ -365,23 +369,32 @@ def piped(kernel, initrd, outdir, **kw):
                 on_results=show, **kw)
     text = done.console.read_text(errors='replace').replace('\r', '')
     found = re.search(rf'{END} {done.nonce} rc=(\d+)$', text, re.M)
-    if not found:
-        tail = '\n'.join(text.splitlines()[-20:])
-        print(tail, file=sys.stderr)
-        raise common.Fail(f'the guest did not end by itself ({done.ended}); see {done.console}')
-    return int(found[1])
+    if found:
+        return int(found[1])
+    if done.ended == 'exit' and not done.qemu_exit and 'reboot: Power down' in text:
+        return 0  # the script itself switched the guest off
+    print('\n'.join(text.splitlines()[-20:]), file=sys.stderr)
+    raise common.Fail(f'the guest ended before its script did ({done.ended}, QEMU exit '
+                      f'{done.qemu_exit}); see {done.console}')
 
 
 def shell(kernel, initrd, outdir, *, smp, mem, append, disks):
-    """The guest's shell on this terminal, which is left as it was found."""
+    """The guest's shell on this terminal, which is left as it was found; console.log
+    in outdir keeps what it showed. Returns 0; Fail when QEMU ends with an error."""
     args, name, reason = accelerator(kernel)
     say_accelerator(name, reason)
-    cmd = command(kernel, initrd, ['-serial', 'mon:stdio'], args, scale(name),
-                  secrets.token_hex(8), mode='shell', smp=smp, mem=mem, append=append,
-                  disks=disks)
+    console, log = outdir / 'console.log', outdir / 'qemu.log'
+    port = f'stdio,id=con,mux=on,signal=off,logfile={str(console).replace(",", ",,")}'
+    size = os.get_terminal_size(sys.stdin.fileno())
+    if size.lines and size.columns:
+        append = f'lockstep.tty={size.lines}x{size.columns} {append}'
+    cmd = command(kernel, initrd,
+                  ['-chardev', port, '-serial', 'chardev:con', '-mon', 'chardev=con'],
+                  args, scale(name), secrets.token_hex(8), mode='shell', smp=smp, mem=mem,
+                  append=append, disks=disks)
     terminal = termios.tcgetattr(sys.stdin)
     outdir.mkdir(parents=True, exist_ok=True)
-    log = outdir / 'qemu.log'
+    console.unlink(missing_ok=True)
     with open(log, 'wb') as err:
         child = common.spawn(cmd, stdin=sys.stdin, stderr=err)
         try:

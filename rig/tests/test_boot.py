@@ -4,9 +4,11 @@ import contextlib
 import io
 import json
 import os
+import pty
 import signal
 import sys
 import tempfile
+import termios
 import threading
 import time
 import unittest
@@ -23,11 +25,11 @@ if '--version' in args:
     sys.exit()
 with open('{dir}/calls', 'a') as f:
     f.write(json.dumps(args) + '\\n')
-files = [args[n + 1][5:] for n, a in enumerate(args) if a == '-serial']
+files = [a[5:] for n, a in enumerate(args) if args[n - 1] == '-serial' and a.startswith('file:')]
 line = args[args.index('-append') + 1]
 nonce = (re.findall(r'lockstep.nonce=(\\w+)', line) or [''])[0]
 kvm = 'kvm' in args
-con = open(files[0], 'w', buffering=1)
+con = open(files[0], 'w', buffering=1) if files else None
 res = open(files[1], 'w', buffering=1) if len(files) > 1 else None
 init = lambda: print('[    1.0] MM-LOCKSTEP-INIT ' + nonce + '\\r', file=con)
 end = lambda rc=0: print(f'[    2.0] MM-LOCKSTEP-END {{nonce}} rc={{rc}}\\r', file=con)
@@ -162,7 +164,7 @@ class BootTest(FakeQemu):
         self.assertEqual(self.boot(limit=30, silence=0.2).ended, 'exit')
         # Past the limit, but results go on: no hang.
         self.fake("init()\nfor n in range(10): print(n, file=res); time.sleep(0.2)\nend()")
-        self.assertEqual(self.boot(limit=0.5, silence=1.5).ended, 'exit')
+        self.assertEqual(self.boot(limit=1, silence=1.5).ended, 'exit')
 
     def test_chatter_ends_at_the_ceiling(self):
         body = self.body("init()\nwhile 1: print('x', file=con); time.sleep(0.05)")
@@ -170,14 +172,16 @@ class BootTest(FakeQemu):
         self.assertEqual(done.ended, 'limit')
 
     def test_no_power_off(self):
+        # Like QEMU, the fake exits 0 on TERM.
         with mock.patch.object(boot, 'POWER_OFF', 0.3):
-            done = self.hang(self.body('init(); end(); time.sleep(60)'), 0.3, 5)
+            done = self.hang(self.body('signal.signal(15, lambda *_: sys.exit(0)); init(); end(); '
+                                       'time.sleep(60)'), 0.3, 5)
         self.assertEqual(done.ended, 'hang')
 
     def test_deaf_to_term(self):
         with mock.patch.object(common.end, '__defaults__', (0.3,)):
             done = self.hang(self.body('signal.signal(15, signal.SIG_IGN); init(); time.sleep(60)'),
-                             0.3, 5, limit=0.2, silence=0.9)
+                             0.3, 5, limit=0.5, silence=0.9)
         self.assertEqual((done.ended, done.qemu_exit), ('hang', -signal.SIGKILL))
 
     def test_scale_counts_in_every_limit(self):
@@ -268,9 +272,33 @@ class BootTest(FakeQemu):
         self.fake('init()')
         with contextlib.redirect_stderr(io.StringIO()) as err:
             with mock.patch.object(sys, 'stdout', mock.Mock(buffer=io.BytesIO())):
-                self.assertFails('did not end by itself', boot.piped, self.kernel, self.initrd,
+                self.assertFails('ended before its script', boot.piped, self.kernel, self.initrd,
                                  self.outdir, accel='tcg')
         self.assertIn('MM-LOCKSTEP-INIT', err.getvalue())
+        self.fake("init(); print('[    3.0] reboot: Power down', file=con)")
+        self.assertEqual(boot.piped(self.kernel, self.initrd, self.outdir, accel='tcg'), 0)
+
+    def test_shell_leaves_the_terminal_as_it_was(self):
+        ours, theirs = pty.openpty()
+        with open(theirs, 'r+b', buffering=0) as terminal, mock.patch.object(sys, 'stdin', terminal):
+            before = termios.tcgetattr(terminal)
+            self.fake("import tty; tty.setraw(0); word = os.read(0, 3).decode(); "
+                      "print('qemu: got ' + word, file=sys.stderr); sys.exit(word != 'yes')")
+            kw = {'smp': 1, 'mem': '1G', 'append': '', 'disks': ()}
+            for word in 'yes', 'no!':
+                # Typed when QEMU has made the terminal raw, as a user would.
+                typist = threading.Timer(0.5, os.write, (ours, word.encode()))
+                typist.start()
+                run = (boot.shell, self.kernel, self.initrd, self.outdir)
+                with mock.patch.dict(os.environ, ACCEL='tcg'):
+                    if word == 'yes':
+                        self.assertEqual(run[0](*run[1:], **kw), 0)
+                    else:
+                        self.assertFails('exit 1: qemu: got no!', *run, **kw)
+                typist.join()
+                self.assertEqual(termios.tcgetattr(terminal), before)
+        os.close(ours)
+        self.assertIn('lockstep.mode=shell', ' '.join(self.calls()[0]))
 
     def test_scratch(self):
         self.assertEqual(boot.scratch(self.dir / 's', '3M').stat().st_size, 3 << 20)
