@@ -330,6 +330,66 @@ def kernel():
     common.say(f'kernel: {kernel_image()}')
 
 
+def touched_objects(commit, src, obj):
+    """The objects that a commit of src concerns, sorted: of each source file it changes or
+    adds, and of each header the objects in its folder and in mm/ that were built with it,
+    by the dependencies recorded in the build folder obj."""
+    names = common.git('diff', '--name-only', '--diff-filter=d', f'{commit}^', commit,
+                       cwd=src).splitlines()
+    names = [n for n in names if n.split('/')[0] not in ('tools', 'scripts', 'samples', 'usr',
+                                                         'Documentation')]
+    found = {f'{n[:-2]}.o' for n in names if n.endswith(('.c', '.S'))}
+    headers = [n for n in names if n.endswith('.h')]
+    for folder in {'mm', *(os.path.dirname(n) for n in headers)} if headers else ():
+        for path in Path(obj, folder).rglob('.*.o.cmd'):
+            text = path.read_text(errors='replace')
+            if any(re.search(rf'[\s/]{re.escape(n)}\s', text) for n in headers):
+                found.add(str(path.relative_to(obj).parent / path.name[1:-4]))
+    return sorted(found)
+
+
+def linked_objects(obj):
+    """The objects that the kernel built in obj consists of. An object file that lies about
+    may be another commit's; what the archives list was linked."""
+    archives = [obj / name for name in ('vmlinux.a', 'lib/lib.a', 'arch/x86/lib/lib.a')]
+    found = set()
+    for path in archives:
+        if path.is_file():
+            found.update(common.run(['ar', 't', path], cwd=obj).stdout.split())
+    return {os.path.relpath(name, obj) if os.path.isabs(name) else name for name in found}
+
+
+def w1(objects, config, src, obj, built, optional=False):
+    """Compile these objects with W=1 and sparse in the build folder obj, which is for that
+    alone. built: the folder of a full build of the same source. Returns (set of warnings
+    as warn.warnings() gives them, objects that this config does not build). Fail when
+    one does not compile; the log is <obj>.log."""
+    src, obj, log = Path(src).resolve(), Path(obj).resolve(), Path(f'{obj}.log')
+    linked = linked_objects(Path(built))
+    present = [name for name in objects if name in linked and
+               any((src / name).with_suffix(s).is_file() for s in ('.c', '.S'))]
+    absent = [name for name in objects if name not in present]
+    if not present:
+        return set(), absent
+    check_programs((*PROGRAMS, 'sparse'))
+    with folder_lock(obj):
+        configure(config, src, obj, optional)
+        for name in present:        # an object that is up to date prints no warnings
+            (obj / name).unlink(missing_ok=True)
+        with open(log, 'w', encoding='utf-8') as f:
+            ticker = common.Ticker(f'W=1 {config}')
+            status = make(src, obj, present, f, W='1', C='1', CHECK='sparse',
+                          tick=lambda: ticker.tick(f'{count_steps(log)} steps'))
+            ticker.done()
+        text = log.read_text(errors='replace')
+    if status:
+        raise common.Fail(f'CONFIG={config} W=1: {first_error(text, src)}, see {log}')
+    for name in present:
+        if not (obj / name).is_file():
+            raise common.Fail(f'CONFIG={config} W=1: {name} was not built, see {log}')
+    return warn.warnings(text, src), absent
+
+
 def is_static(path):
     """Whether an ELF file needs no dynamic loader; files that are no ELF are fine too."""
     with open(path, 'rb') as f:
