@@ -25,7 +25,7 @@ SUBTEST = re.compile(r'# Subtest: (.*)$')
 RESULT = re.compile(r'(ok|not ok)(?: (\d+))?(?: - | |$)(.*)$')
 DIRECTIVE = re.compile(r'(?:^|\s)#\s*((?:SKIP|TODO|XFAIL|TIMEOUT|exit=|signal=|time=).*)$', re.I)
 RUNNING = re.compile(r'#\s+RUN\s+(\S+) \.\.\.$')
-SECONDS = re.compile(r'#.*?\b(?:time|seconds|elapsed)[=:]\s*([0-9.]+)\s*(ms)?\b')
+SECONDS = re.compile(r'#\s*(?:time|seconds)[=:]\s*(\d+(?:\.\d+)?)\s*(ms|s|)$', re.I)
 STAMP = re.compile(r'^(?:<\d+>)?\[ *\d+\.\d{6}\](?:\[ *[TC]\d+\])? ')
 
 
@@ -157,7 +157,8 @@ class _Reader:
         elif RESULT.match(text):
             self._result(indent, RESULT.match(text))
         else:
-            level = self.levels[-1]
+            # a line further out than the open block is of the program around it
+            level = next((lv for lv in reversed(self.levels) if lv.indent <= indent), self.top)
             level.log.append(text)
             if text.startswith('Bail out!'):
                 level.problems.append(text)
@@ -298,7 +299,7 @@ def _seconds(*texts):
     for text in texts:
         match = SECONDS.search(text)
         if match:
-            return float(match.group(1)) / (1000 if match.group(2) else 1)
+            return float(match.group(1)) / (1000 if match.group(2) == 'ms' else 1)
     return None
 
 
@@ -311,7 +312,7 @@ def _build(node, judged, path, results):
     block_log = node.block.log if node.block else []
     test = Test(full, status, node.log + block_log, detail=node.directive)
     # a program's own time stands before or in its result line
-    test.seconds = _seconds('# ' + node.directive, *reversed(node.log))
+    test.seconds = _seconds('# ' + node.directive, *reversed(node.log), *reversed(block_log))
     if node.missing:
         test.status = CRASH
         test.detail = 'no result line' if node.block else 'not run: the program ended before it'

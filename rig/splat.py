@@ -69,12 +69,13 @@ DENY = [(kind, weight, re.compile(pattern)) for kind, weight, pattern in (
     ('allocfail', 8, r'percpu: allocation failed'),
     ('leak', 8, r'kmemleak: \d+ new suspected memory leaks'),
     ('segfault', 8, r'(?:traps: )?.{1,15}\[\d+\]: segfault at '),
-    ('segfault', 8, r'traps: '),
+    ('segfault', 8, r'traps: (?!PANIC)'),
     ('fs', 8, r'EXT4-fs error'),
     ('fs', 8, r'XFS.*?: .*(?:[Cc]orrupt|Internal error|Assertion failed|Shutting down|shut down)'),
     ('fs', 8, r'VFS: Busy inodes after unmount'),
     ('io', 8, r'(?:Buffer |blk_update_request: )?I/O error'),
     ('io', 8, r'.{1,40}: (?:Buffer )?I/O error'),
+    ('lost', 8, r'\*\* \d+ printk messages dropped'),
     ('hw', 8, r'mce: \[Hardware Error\]'),
     ('oops', 6, r'BUG: (?:kernel NULL|unable to handle)'),
     ('oops', 6, r'Unable to handle kernel '),
@@ -107,13 +108,15 @@ BARE = re.compile(r'Kernel panic - not syncing: |WARNING: CPU: \d+ PID: \d+ at '
                   r'|BUG: unable to handle page fault for address: [0-9a-f]+'
                   r'|kernel BUG at \S+:\d+!|BUG: Bad page (?:state|map) in process '
                   r'|INFO: task \S+:\d+ blocked for more than |-+\[ cut here \]-+$'
-                  r'|BUG: K[A-Z]+SAN: \S+ in \S+\+0x|rcu: INFO: rcu_\S+ ')
+                  r'|BUG: K[A-Z]+SAN: \S+ in \S+\+0x|rcu: INFO: rcu_\S+ '
+                  # printed past the log, so without a stamp
+                  r'|\*\* \d+ printk messages dropped')
 # A test that shows a piece of the log.
 QUOTE = re.compile(r'\s*#\s*[\'"]?' + STAMP.pattern)
 # Reports that the kernel was asked for: fault injection, planted inconsistencies.
 WANTED = re.compile(r'FAULT_INJECTION: forcing a failure|mm_verify: \S+: injected')
 # Reports of one line each, and what ends any report that has no end marker.
-SINGLE = ('swap', 'badrss', 'fs', 'io', 'leak', 'hw')
+SINGLE = ('swap', 'badrss', 'fs', 'io', 'leak', 'hw', 'lost')
 FOREIGN = re.compile(r'MM-LOCKSTEP-|reboot: |ACPI: |Run /init|EXT4-fs|XFS|loop\d|# |    # |\s*(?:not )?ok \d')
 # What still belongs to a report after its end marker.
 TAIL = re.compile(r'[RE][A-Z0-9]{2}: |R\d\d: |CR\d: |CS: |FS: |DR\d: |PKRU: |Code: |note: |Kernel Offset'
