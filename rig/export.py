@@ -50,7 +50,6 @@ def formatted(repo, tip='refs/heads/lockstep', aloud=False):
 
 def same_patches(repo):
     """True when exporting the tree would change no patch and not their order."""
-    common.OUT.mkdir(parents=True, exist_ok=True)
     files, ids = formatted(repo)
     return ids == series_file.entries() and all(
         (common.PATCHES / name).read_bytes() == text for name, text in files.items())
@@ -101,7 +100,6 @@ def base_file(repo, tip='refs/heads/lockstep'):
 
 def render(repo, aloud=False):
     """{absolute path: (executable, bytes)}: everything `make export` writes."""
-    common.OUT.mkdir(parents=True, exist_ok=True)
     files, ids = formatted(repo, aloud=aloud)
     order = common.PATCHES / 'series'
     old = order.read_text() if order.is_file() else ''
@@ -191,6 +189,8 @@ def same(path, entry):
 def swap(changed, old):
     """Write the changed files, then remove the old: first all of it beside its place,
     so that a full disk or Ctrl-C changes nothing."""
+    for left in common.ROOT.glob('.export-????????'):
+        shutil.rmtree(left, ignore_errors=True)
     staged = Path(tempfile.mkdtemp(prefix='.export-', dir=common.ROOT))
     try:
         parts = []
@@ -218,7 +218,6 @@ def check():
     with tree.locked():
         patches = series_file.series()
         base = fetch.base_repo()
-        common.OUT.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix='check-', dir=common.OUT) as tmp:
             repo = Path(tmp) / 'linux'
             repo.mkdir()

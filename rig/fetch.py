@@ -41,7 +41,8 @@ def base_repo():
 
     def build(tmp):
         with open(given or download(info), 'rb') as f:
-            import_tar(lzma.open(f), tmp, message(info), info['tarball'])
+            with lzma.open(f) as stream:
+                import_tar(stream, tmp, message(info), info['tarball'])
     return cached(f'base-{info["sha256"][:12]}.git', build, info['base_tree'])
 
 
@@ -159,8 +160,8 @@ def import_tar(stream, repo, text, what, strip=1):
             f'data {len(text)}\n'.encode() + text)
         count = 0
         # A stream in small reads: r|xz of tarfile copies its whole buffer for each member.
-        with tarfile.open(fileobj=io.BufferedReader(stream, 1 << 20), mode='r|',
-                          bufsize=1 << 16) as tar:
+        with io.BufferedReader(stream, 1 << 20) as buffer, \
+                tarfile.open(fileobj=buffer, mode='r|', bufsize=1 << 16) as tar:
             for member in tar:
                 tar.members = []
                 path = member.name.removeprefix('./').split('/', strip)[strip:]
@@ -182,17 +183,9 @@ def import_tar(stream, repo, text, what, strip=1):
                 count += 1
                 ticker.tick(f'{count} files')
         put(b'done\n')
-        child.stdin.close()
-        error = child.stderr.read()
-        if child.wait():
-            raise BrokenPipeError
-        common.end(child)
+        child.stdin.flush()
     except BrokenPipeError:
-        error = child.stderr.read().decode(errors='replace').strip()
-        common.end(child)
-        line = next((x for x in error.splitlines() if x.startswith('fatal')), error[:100])
-        raise common.Fail(f'unpacking {what} into {common.CACHE}: {line or "git fast-import died"}'
-                          ) from None
+        pass        # it died; what it said is read below
     except (tarfile.TarError, lzma.LZMAError, EOFError) as e:
         common.end(child)
         raise common.Fail(f'{what}: damaged archive: {e}') from None
@@ -201,6 +194,15 @@ def import_tar(stream, repo, text, what, strip=1):
         raise
     finally:
         ticker.done()
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.close()
+        with child.stderr:
+            error = child.stderr.read().decode(errors='replace').strip()
+        child.wait()
+        common.end(child)
+    if child.returncode:
+        line = next((x for x in error.splitlines() if x.startswith('fatal')), error[:100])
+        raise common.Fail(f'unpacking {what} into {common.CACHE}: {line or "git fast-import died"}')
 
 
 def quoted(path):

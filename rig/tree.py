@@ -26,13 +26,16 @@ _held = []
 
 @contextlib.contextmanager
 def locked():
-    """The lock out/tree.lock; inside a holder in this process it is a no-op."""
+    """The lock out/tree.lock, for everything that reads or writes patches/ and linux/; inside a holder in this process it is a no-op."""
     if _held:
         yield
         return
     with common.lock('tree'):
         _held.append(1)
         try:
+            for kind in ('am', 'export', 'check', 'canary'):    # of a run that was killed
+                for old in common.OUT.glob(f'{kind}-????????'):
+                    shutil.rmtree(old, ignore_errors=True)
             yield
         finally:
             _held.pop()
@@ -257,7 +260,6 @@ def scratch(dest, commit):
     """A detached work tree of `dest` with a full index and no files in it: git am writes
     the files that it touches, and the real work tree keeps its mtimes."""
     common.git('worktree', 'prune', cwd=dest)
-    common.OUT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='am-', dir=common.OUT) as tmp:
         path = Path(tmp) / 'w'
         try:
