@@ -15,6 +15,7 @@
  * fixed          optional: counted apart and subtracted: what op() does besides
  * fault, alloc, free   page faults, pages allocated and freed that one
  *                operation must cause, within EVENT_SLACK; ANY is unchecked
+ *                here, and the host lets kernels differ in pages then
  * refuse         optional: says why this kernel cannot be measured, or NULL
  */
 struct row {

@@ -30,12 +30,14 @@ LIMIT, SILENCE = 30, 15     # seconds of a boot, times boot.scale()
 
 @dataclass
 class Row:
-    """One row of one boot; least and median: instructions an operation."""
+    """One row of one boot; least and median: instructions an operation; events: counts that
+    are the work, equal on every kernel; noted: counts that may differ."""
     unit: str
     ops: int
     least: float
     median: float
     events: dict
+    noted: dict = field(default_factory=dict)
     source: str = ''
 
 
@@ -85,9 +87,10 @@ def parse(text, where='results'):
                 name, unit, ops, least, median, *events = words
                 once(name, out)
                 out.rows[name] = Row(unit, int(ops), float(least), float(median),
-                                     {k: int(v) for k, v in (e.split('=') for e in events)},
+                                     counts(events, '='), counts(events, '~'),
                                      sources.get(name, ''))
-                if int(ops) < 1 or not 0 < float(least) <= float(median) < float('inf'):
+                # least may be above median where a fixed part is subtracted from both
+                if int(ops) < 1 or not all(0 < float(x) < float('inf') for x in (least, median)):
                     raise ValueError
             elif key == 'end':
                 end = int(rest)
@@ -100,6 +103,14 @@ def parse(text, where='results'):
     if end is None or end != len(out.rows) + len(out.refused):
         raise common.Fail(f'{where}: cut off after {len(out.rows) + len(out.refused)} rows')
     return out
+
+
+def counts(words, sign):
+    """{event: count} of the words with that sign; ValueError when one has neither sign."""
+    pairs = [re.fullmatch(r'(\w+)([=~])(-?\d+)', word) for word in words]
+    if not all(pairs):
+        raise ValueError
+    return {m[1]: int(m[3]) for m in pairs if m[2] == sign}
 
 
 def once(name, out):
@@ -313,7 +324,7 @@ def as_json(base, series, ratios, limits, other, wrong, trees):
     def one(found):
         return {name: {'unit': f.row.unit, 'ops': f.row.ops, 'instructions': round(f.value, 3),
                        'least': f.row.least, 'spread': round(f.spread, 6),
-                       'events': f.row.events, 'source': f.row.source}
+                       'events': f.row.events, 'noted': f.row.noted, 'source': f.row.source}
                 for name, f in found.items()}
     return {'format': 1, 'trees': trees, 'boots': [dict(zip(('seed', 'mem'), b)) for b in BOOTS],
             'base': one(base), 'series': one(series),

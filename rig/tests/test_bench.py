@@ -19,7 +19,7 @@ calibration 200000 200004
 source zap zap_pte_range()
 row zap page 1000 400.000 400.500 pgfault=0 pgalloc=2 pgfree=1000
 source split __split_vma()
-row split call 100 9000.000 9010.000 pgfault=0 pgalloc=0 pgfree=0
+row split call 100 9000.000 9010.000 pgfault=0 pgalloc~15 pgfree~-1
 end 2
 '''
 
@@ -46,13 +46,19 @@ class Parse(unittest.TestCase):
         got = bench.parse(GOOD.replace('\n', '\r\n'))
         self.assertEqual(list(got.rows), ['zap', 'split'])
         self.assertEqual(got.rows['zap'], bench.Row(
-            'page', 1000, 400.0, 400.5, {'pgfault': 0, 'pgalloc': 2, 'pgfree': 1000},
+            'page', 1000, 400.0, 400.5, {'pgfault': 0, 'pgalloc': 2, 'pgfree': 1000}, {},
             'zap_pte_range()'))
+        self.assertEqual(got.rows['split'].events, {'pgfault': 0})
+        self.assertEqual(got.rows['split'].noted, {'pgalloc': 15, 'pgfree': -1})
         self.assertEqual(got.clocksource, 'tsc')
 
     def refuses(self, text, why):
         with self.assertRaisesRegex(common.Fail, why):
             bench.parse(text)
+
+    def test_least_above_median(self):
+        """Both have a fixed part subtracted, each its own."""
+        self.assertEqual(bench.parse(GOOD.replace('400.000', '400.600')).rows['zap'].least, 400.6)
 
     def test_refused_row_counts_for_the_end(self):
         got = bench.parse(GOOD.replace('end 2', 'refused deep the list is too long\nend 3'))
@@ -79,8 +85,8 @@ class Parse(unittest.TestCase):
 
     def test_broken_lines(self):
         for old, new in (('400.000 400.500', '400.000'), ('400.000', 'nan'), ('400.000', '-4'),
-                         ('400.000', '401'), ('row zap page 1000', 'row zap page 0'),
-                         ('pgalloc=2', 'pgalloc'), ('row split', 'row zap'),
+                         ('400.500', 'inf'), ('row zap page 1000', 'row zap page 0'),
+                         ('pgalloc=2', 'pgalloc'), ('pgalloc=2', 'pgalloc=x'), ('row split', 'row zap'),
                          ('source zap', 'noise zap'), ('200000 200004', '200000')):
             with self.subTest(new):
                 self.refuses(GOOD.replace(old, new, 1), 'no line of a benchmark')
@@ -203,6 +209,11 @@ class Compare(unittest.TestCase):
         self.assertEqual(bench.work_differs(row(ops=10, pgfree=300), row(ops=10, pgfree=303)), '')
         self.assertIn('30.000 against 30.400',
                       bench.work_differs(row(ops=10, pgfree=300), row(ops=10, pgfree=304)))
+
+    def test_noted_events_may_differ(self):
+        a, b = row(), row()
+        a.noted['pgalloc'], b.noted['pgalloc'] = 1, 900
+        self.assertEqual(bench.work_differs(a, b), '')
 
     def test_table(self):
         base, series = {'a': figure(100, 0.001)}, {'a': figure(110, 0.002)}
