@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
 """make canary: does the series still apply to the newest linux-source that apt offers?"""
-import contextlib
 import lzma
 import re
 import shutil
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import common, fetch, tree
-from .series import series
+from .series import changes, series
 
 
 @dataclass
@@ -101,23 +100,27 @@ def attempt(source, base, patches):
         tree.share(source, repo, link=False)
         common.write(repo / '.git/objects/info/alternates',
                      f'{source / "objects"}\n{base / "objects"}\n')
-        with tree.scratch(repo, 'refs/heads/base') as path:
-            for n, patch in enumerate(patches, 1):
-                results.append(Result(patch.id, *one(path, patch)))
-                ticker.tick(f'{n}/{len(patches)}')
+        # Only the files that the series touches: a 3-way merge needs them, and them alone.
+        common.git('config', 'core.sparseCheckout', 'true', cwd=repo)
+        common.write(repo / '.git/info/sparse-checkout', ''.join(
+            sorted({f'/{path}\n' for path, _, _ in changes(patches)})))
+        common.git(*tree.QUIET, 'reset', '-q', '--hard', 'refs/heads/base', cwd=repo)
+        for n, patch in enumerate(patches, 1):
+            results.append(Result(patch.id, *one(repo, patch)))
+            ticker.tick(f'{n}/{len(patches)}')
     ticker.done()
     return results
 
 
-def one(path, patch):
-    """(status, detail) of one patch in scratch work tree `path`, applied if it can be."""
+def one(repo, patch):
+    """(status, detail) of one patch in work tree `repo`, applied if it can be."""
     file = patch.path.resolve()
-    back = common.git('apply', '--cached', '--check', '-R', file, cwd=path, check=False)
+    back = common.git('apply', '--cached', '--check', '-R', file, cwd=repo, check=False)
     if not back.returncode:
         return 'already there', ''
-    plain = common.git('apply', '--cached', '--check', '--verbose', file, cwd=path, check=False)
+    plain = common.git('apply', '--cached', '--check', '--verbose', file, cwd=repo, check=False)
     offsets = [int(x) for x in re.findall(r'\(offset (-?\d+) lines?\)', plain.stdout)]
-    done = common.git(*tree.QUIET, 'am', '-3', '--keep-cr', file, cwd=path, check=False)
+    done = common.git(*tree.QUIET, 'am', '-3', '--keep-cr', file, cwd=repo, check=False)
     if 'Patch already applied' in done.stdout:
         return 'already there', 'found by 3-way merge'
     if not done.returncode:
@@ -127,11 +130,9 @@ def one(path, patch):
             return 'applies with offsets', f'hunks moved: {len(offsets)}, by up to ' \
                 f'{max(map(abs, offsets))} lines'
         return 'applies', ''
-    files = common.git('diff', '--name-only', '--diff-filter=U', cwd=path,
+    files = common.git('diff', '--name-only', '--diff-filter=U', cwd=repo,
                        check=False).stdout.split()
-    with contextlib.suppress(common.Fail):
-        common.git(*tree.QUIET, 'am', '--abort', cwd=path)
-    common.git(*tree.QUIET, 'reset', '-q', '--mixed', 'HEAD', cwd=path)
-    for name in files:
-        (path / name).unlink(missing_ok=True)
+    common.git(*tree.QUIET, 'am', '--abort', cwd=repo)
+    common.git(*tree.QUIET, 'reset', '-q', '--hard', cwd=repo)
+    common.git('clean', '-q', '-f', '-d', '-x', cwd=repo)
     return 'conflict', ', '.join(files) or tree.first_error(done.stdout)

@@ -104,7 +104,8 @@ def render(repo, aloud=False):
     order = common.PATCHES / 'series'
     old = order.read_text() if order.is_file() else ''
     want = {common.PATCHES / name: (False, text) for name, text in files.items()}
-    want[order] = (False, series_file.order(ids, old).encode())
+    if ids or order.is_file():
+        want[order] = (False, series_file.order(ids, old).encode())
     want[common.ROOT / 'base' / common.BASE] = (False, base_file(repo).encode())
     for name, entry in kernel_files(repo).items():
         want[common.ROOT / name] = entry
@@ -112,9 +113,9 @@ def render(repo, aloud=False):
 
 
 def present(repo):
-    """Files of this repository that only an export may have put there: patches, and whatever
-    lies in folders that the kernel has at its top."""
-    found = set(common.PATCHES.glob('*/*.patch'))
+    """Files of this repository that only an export may have put there: patches, whatever lies
+    in folders that the kernel has at its top, and what the patches as they lie here add."""
+    found = set(common.PATCHES.glob('*/*.patch')) | {p for p in shown() if p.is_file()}
     tops = set(common.git('ls-tree', '-d', '--name-only', 'refs/heads/lockstep',
                           cwd=repo).splitlines())
     for top in tops:
@@ -124,12 +125,17 @@ def present(repo):
     return found
 
 
+def shown():
+    """Where the files stand that the patches, as they lie in patches/, add."""
+    texts = [p.read_text(errors='replace') for p in common.PATCHES.glob('*/*.patch')]
+    return {common.ROOT / p for p in series_file.added(texts) if '/' in p}
+
+
 def ours(paths):
     """Those of the paths that git tracks or that a patch in patches/ adds: safe to remove."""
     listed = common.git('ls-files', '-z', cwd=common.ROOT, check=False)
     tracked = set() if listed.returncode else {common.ROOT / p for p in listed.stdout.split('\0')}
-    texts = [p.read_text(errors='replace') for p in common.PATCHES.glob('*/*.patch')]
-    before = {common.ROOT / p for p in series_file.added(texts)}
+    before = shown()
     return {p for p in paths if p in tracked or p in before or common.PATCHES in p.parents
             or p.name == 'MAINTAINERS'}
 
@@ -155,6 +161,8 @@ def export():
         tree.save(repo, **{**state, 'exporting': True})
         swap(changed, old)
         tip = common.git('rev-parse', 'refs/heads/lockstep', cwd=repo)
+        # So that a new patch, too, keeps its name when its commit is reworded.
+        tree.note(repo, ((c, f'{t}/{n}') for c, t, n, _ in tree.named(repo)))
         tree.save(repo, tip=tip, patches=tree.fingerprint(series_file.series()))
         for path in sorted(present(repo) - set(want)):
             common.say(f'left alone: {path.relative_to(common.ROOT)} (no patch adds it, '
@@ -168,10 +176,13 @@ def refuse(repo):
     if common.git('merge-base', 'refs/heads/base', 'refs/heads/lockstep', cwd=repo,
                   check=False).stdout.strip() != common.git('rev-parse', 'refs/heads/base', cwd=repo):
         raise common.Fail(f'{repo}: branch lockstep does not start from branch base')
-    for commit, parents, author, subject, _ in tree.log(repo):
-        what = f'{repo}: commit {commit[:12]} ("{subject}")'
+    rows = tree.log(repo)
+    for commit, parents, _, subject, _ in rows:
         if len(parents.split()) != 1:
-            raise common.Fail(f'{what} is a merge: rebase it away')
+            raise common.Fail(f'{repo}: commit {commit[:12]} ("{subject}") is a merge: '
+                              'rebase it away')
+    for commit, _, author, subject, _ in rows:
+        what = f'{repo}: commit {commit[:12]} ("{subject}")'
         if author != tree.AUTHOR:
             raise common.Fail(f'{what} has author {author}: the series has {tree.AUTHOR}; '
                               'git commit --amend --reset-author')

@@ -119,7 +119,7 @@ def am():
         return
     patch = tree.failed_patch(dest.resolve(), patches)
     files = theirs(dest, 'diff', '--name-only', '--diff-filter=U').stdout.split() or sorted(set(
-        re.findall(r'^error: (?:patch failed: )?([\w./+-]+)(?::\d+$|: (?!patch does))',
+        re.findall(r'^(?:error: (?:patch failed: )?|\t)([\w./+-]+)(?::\d+$|: (?!patch does)|$)',
                    done.stdout, re.M)))
     undo(dest, before)
     why = f'conflict in {", ".join(files)}' if files else tree.first_error(done.stdout)

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -50,7 +51,7 @@ def git(*args, cwd, check=True, **env):
 def repository(folder, files=None):
     """The tiny kernel as git itself sees it, in a new repository; its tree id."""
     folder.mkdir(parents=True)
-    git('init', '-q', '-b', 'main', '.', cwd=folder)
+    git('init', '-q', '--template=', '-b', 'main', '.', cwd=folder)
     for name, text in (files or FILES).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -64,7 +65,7 @@ def repository(folder, files=None):
 class Case(unittest.TestCase):
     """setUp makes self.tmp with repo/ (common.ROOT), cache/ and linux.tar.xz."""
 
-    _made = None
+    _made = _three = None
 
     def setUp(self):
         holder = tempfile.TemporaryDirectory()
@@ -79,7 +80,7 @@ class Case(unittest.TestCase):
         self.tar.write_bytes(Case._made[0])
         self.tree_id = Case._made[1]
         self.base_file()
-        git('init', '-q', '.', cwd=self.root)
+        git('init', '-q', '--template=', '.', cwd=self.root)
         for name, value in (('ROOT', self.root), ('BASE', 'v6.1'), ('OUT', self.root / 'out'),
                             ('PATCHES', self.root / 'patches/v6.1'),
                             ('LINUX', self.root / 'linux'), ('CACHE', self.tmp / 'cache')):
@@ -130,13 +131,22 @@ class Case(unittest.TestCase):
         return git('rev-parse', 'HEAD', cwd=common.LINUX)
 
     def three(self):
-        """A tree with three exported patches."""
+        """A tree with three exported patches; made once, then copied."""
+        if Case._three:
+            for name in ('repo', 'cache'):
+                shutil.rmtree(self.tmp / name, ignore_errors=True)
+                shutil.copytree(Path(Case._three.name) / name, self.tmp / name, symlinks=True)
+            git('update-index', '-q', '--refresh', cwd=common.LINUX)
+            return
         tree.make_tree()
         self.commit('mm/mmap: count lines', 'Body.\n\nMore.\n', mm__mmap_dot_c='int added;\n')
         self.commit('mm/verify: add the core', mm__verify__core_dot_c='int core;\n',
                     MAINTAINERS='\nVERIFY\nM:\tx\n')
         self.commit('selftests/mm: add a runner', tools__testing__selftests__mm__run_dot_sh='#!\n')
         export.export()
+        Case._three = tempfile.TemporaryDirectory()
+        for name in ('repo', 'cache'):
+            shutil.copytree(self.tmp / name, Path(Case._three.name) / name, symlinks=True)
 
     def files(self, folder=None):
         """{name: bytes} of the repository without linux/, out/ and .git."""
