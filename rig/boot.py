@@ -167,7 +167,9 @@ def command(kernel, initrd, serial, accel, factor, nonce, *, mode, tests='', exe
     for key, value in (('tests', tests), ('exec', exec_path)):
         if re.search(r'[\s"]', value):
             raise common.Fail(f'lockstep.{key}={value!r}: the kernel command line takes no blanks')
-    words = [COMMON_APPEND, 'ignore_loglevel printk.devkmsg=on oops=panic' if mode != 'shell' else '',
+    # A judged guest prints everything and dies at its first oops; a shell lives on.
+    judged = '' if mode == 'shell' else 'ignore_loglevel printk.devkmsg=on oops=panic'
+    words = [COMMON_APPEND, judged,
              # The watchdogs that init cannot set early enough.
              f'rcupdate.rcu_cpu_stall_timeout={min(300, 21 * factor)}',
              f'workqueue.watchdog_thresh={30 * factor}',

@@ -280,7 +280,8 @@ class BootTest(FakeQemu):
 
     def test_shell_leaves_the_terminal_as_it_was(self):
         ours, theirs = pty.openpty()
-        with open(theirs, 'r+b', buffering=0) as terminal, mock.patch.object(sys, 'stdin', terminal):
+        with open(theirs, 'r+b', buffering=0) as terminal, \
+                mock.patch.object(sys, 'stdin', terminal):
             before = termios.tcgetattr(terminal)
             self.fake("import tty; tty.setraw(0); word = os.read(0, 3).decode(); "
                       "print('qemu: got ' + word, file=sys.stderr); sys.exit(word != 'yes')")
