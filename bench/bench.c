@@ -234,12 +234,15 @@ static void report(const struct row *row)
 		return;
 	printf("source %s %s\n", row->name, row->source);
 	/* '=' is work that must be equal on every kernel, '~' comes as it comes */
-	printf("row %s %s %ld %.3f %.3f pgfault=%.0f pgalloc%c%.0f pgfree%c%.0f\n",
+	printf("row %s %s %ld %.3f %.3f pgfault=%.0f pgalloc%c%.0f pgfree%c%.0f",
 	       row->name, row->unit, row->ops * REPEATS,
 	       ((double)op.ticks[0] - (double)fixed.ticks[0]) / n,
 	       ((double)op.ticks[REPEATS / 2] - (double)fixed.ticks[REPEATS / 2]) / n,
 	       op.sum.fault, row->alloc == ANY ? '~' : '=', op.sum.alloc,
 	       row->free == ANY ? '~' : '=', op.sum.free);
+	if (row->fixed)
+		printf(" fixed~%.0f", (double)fixed.ticks[REPEATS / 2] / n);
+	printf("\n");
 }
 
 /* A loop of 200000 instructions; under icount it takes 200000 ticks. */

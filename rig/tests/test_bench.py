@@ -277,7 +277,7 @@ class Whole(unittest.TestCase):
         value = self.figures[kernel]
         results.write_text('mm-lockstep-bench 1\nerror mmap: no\n' if self.status else
                            'mm-lockstep-bench 1\ncalibration 200000 200000\n'
-                           f'row clean_zap page 1000 {value} {value} pgfault=0\n'
+                           f'row clean_zap page 1000 {value} {value} pgfault=0 fixed~7\n'
                            f'row vma_split call 100 9000 9000 pgfault=0\nend 2\n')
         return types.SimpleNamespace(qemu_exit=0, ended='exit', console=console, results=results,
                                      nonce='ab')
