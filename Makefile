@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0
+# Every entry point. Settings are given as NAME=value behind the target, for
+# example `make boot CONFIG=lockdep SMP=4`; README.md lists them.
+
+SHELL := /bin/bash
+PYTHON ?= /usr/bin/python3
+RIG = $(PYTHON) -B -m rig
+
+export BASE CONFIG SMP MEM APPEND ACCEL LINUX TARBALL TREE PATCH FROM TO BOOT \
+	PEER ROWS TESTS SWAP JOBS DISCARD OUT
+
+COMMANDS := run test lint tree export check mbox am canary kernel boot prove \
+	bench bisect
+
+help:
+	@sed -n 's/^#: //p' Makefile
+
+#: make run       fetch, apply, build, boot, run the selftests, print the verdict
+#: make test      the project's tests; the last line is "N passed, N failed"
+#: make lint      the tests that need no build
+#: make tree      linux/: the base and every patch as commits
+#: make export    write linux/'s commits back to patches/
+#: make check     import and export give what is recorded
+#: make mbox      the series as one mailbox for git am and b4 am
+#: make am        apply the series to your own tree: TREE=path
+#: make canary    apply it to the newest 6.1.y that apt offers
+#: make kernel    build one kernel: CONFIG=debug|lockdep|kasan|kcsan|production
+#: make boot      a shell in the guest: CONFIG= SMP= MEM= APPEND= SWAP=
+#: make prove     each patch's test fails before it and passes after: PATCH=
+#: make bench     instructions an operation, base and series: PEER= ROWS=
+#: make bisect    build every patch in turn: FROM= TO= CONFIG= BOOT=1
+
+deps:
+	@rig/deps.sh
+
+$(COMMANDS): deps
+	@$(RIG) $@
+
+clean:
+	rm -rf out
+
+.PHONY: help deps clean $(COMMANDS)

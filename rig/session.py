@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One kernel with one set of tests: build both, boot, judge. Every command that boots
+tests does it through here, so that they mean the same."""
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import boot, build, common, image, verdict
+
+# A CMA area, so that its free lists and its counter are not empty.
+APPEND = 'cma=64M'
+# Guest seconds, before the accelerator's factor.
+LIMIT, SILENCE = 300, 60
+
+
+@dataclass
+class Session:
+    """What was booted and what came of it."""
+    config: str
+    outdir: Path
+    boot: boot.Boot
+    verdict: verdict.Verdict
+
+    @property
+    def ok(self):
+        """All three verdicts are good and nothing splatted."""
+        return self.verdict.ok
+
+
+def has_kunit(obj):
+    """Does the built config run KUnit tests at boot?"""
+    return 'CONFIG_KUNIT=y' in (Path(obj) / '.config').read_text().splitlines()
+
+
+def start(config, kernel, outdir, *, src=None, obj=None, tests_dir=None, tests='', smp=None,
+          mem=None, append='', oom_ok=False):
+    """Boot `kernel` with the installed selftests of tests_dir, or without any, and judge.
+
+    src: the tree the kernel was built from; obj: its build folder. tests: comma list of
+    programs, '' for all. Without tests_dir the guest only has to boot, run a program
+    and power off. Returns Session; what the guest said is in outdir."""
+    src, obj = Path(src or common.LINUX), Path(obj or common.OUT / 'build' / config)
+    outdir = Path(outdir)
+    outdir.mkdir(parents=True, exist_ok=True)
+    common.end_of(outdir / 'verdict.json')
+    trees = {'/lockstep/mm': tests_dir / 'mm'} if tests_dir else {}
+    initrd = image.make_image(outdir / 'guest.cpio', tree_dirs=trees)
+    how = {'mode': 'test', 'tests': tests} if tests_dir else {
+        'mode': 'exec', 'exec_path': '/bin/true'}
+    done = boot.boot(kernel, initrd, outdir, smp=smp or common.count('SMP', 2),
+                     mem=mem or common.setting('MEM', '1G'), limit=LIMIT, silence=SILENCE,
+                     append=' '.join(filter(None, (APPEND, append, common.setting('APPEND', '')))),
+                     **how)
+    return Session(config, outdir, done, verdict.judge(
+        outdir, qemu_exit=done.qemu_exit, ended=done.ended, console=done.console,
+        results=done.results, nonce=done.nonce, tree=src, vmlinux=obj / 'vmlinux',
+        expect='test' if tests_dir else 'exec', oom_ok=oom_ok, kunit=has_kunit(obj)))
+
+
+def run(config, outdir, *, src=None, obj=None, tests_dir=None, optional=False, **kw):
+    """Build the kernel of `config` from src into obj, then start() it."""
+    obj = Path(obj or common.OUT / 'build' / config)
+    kernel = build.kernel_image(config, src=src, obj=obj, optional=optional)
+    return start(config, kernel, outdir, src=src, obj=obj, tests_dir=tests_dir, **kw)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0
+"""make test: everything that CI checks. Each check counts; the last line is
+"N passed, N failed", with ", N skipped" behind it when something was skipped."""
+import json
+import re
+import sys
+import traceback
+from dataclasses import dataclass, field
+
+from . import bisect, build, common, export, fetch, lint, prove, session, tree, verdict
+
+# Boots of the tip. The debug kernel runs every selftest on two CPUs; lockdep too, since
+# it sees what debug cannot; production has nothing to verify and only has to boot.
+BOOTS = (('debug', True), ('lockdep', True), ('production', False))
+
+
+@dataclass
+class Tally:
+    """What passed, failed and was skipped, by name."""
+    passed: list = field(default_factory=list)
+    failed: list = field(default_factory=list)
+    skipped: list = field(default_factory=list)
+
+    def add(self, name, ok, why=''):
+        """One check; a failure is printed as it comes."""
+        (self.passed if ok else self.failed).append(name)
+        if not ok:
+            common.say(f'  FAIL {name}{": " + why if why else ""}')
+
+    def skip(self, name, why):
+        """One check that could not look; never counted as passed."""
+        self.skipped.append(name)
+        common.say(f'  SKIP {name}: {why}')
+
+    def part(self, name, function):
+        """Run a part; when it breaks off, that is one failure with its reason."""
+        try:
+            function(self)
+        except common.Fail as e:
+            self.add(name, False, str(e))
+        except Exception:  # pylint: disable=broad-except
+            self.add(name, False, traceback.format_exc())
+
+    def line(self):
+        """The closing line."""
+        skipped = f', {len(self.skipped)} skipped' if self.skipped else ''
+        return f'{len(self.passed)} passed, {len(self.failed)} failed{skipped}'
+
+
+UNIT = '''
+import json, sys, unittest
+suite = unittest.defaultTestLoader.discover('rig/tests', top_level_dir='.')
+class Result(unittest.TextTestResult):
+    def __init__(self, *a, **k):
+        super().__init__(*a, **k); self.good = []
+    def addSuccess(self, test):
+        super().addSuccess(test); self.good.append(test.id())
+result = unittest.TextTestRunner(stream=sys.stderr, resultclass=Result).run(suite)
+bad = [(t.id(), text.strip().splitlines()[-1]) for t, text in result.failures + result.errors]
+bad += [(t.id(), 'passed, and was expected to fail') for t in result.unexpectedSuccesses]
+json.dump({'good': result.good, 'bad': bad,
+           'skipped': [(t.id(), why) for t, why in result.skipped]}, sys.stdout)
+'''
+
+
+def unit(tally):
+    """The rig's own tests, in a process of their own."""
+    log = common.OUT / 'test' / 'unit.log'
+    log.parent.mkdir(parents=True, exist_ok=True)
+    common.end_of(log)
+    done = common.run([sys.executable, '-B', '-c', UNIT], cwd=common.ROOT, check=False)
+    common.write(log, done.stdout)
+    try:
+        found = json.loads(re.search(r'\{"good".*\}', done.stdout)[0])
+    except (TypeError, ValueError):
+        raise common.Fail(f'the unit tests did not end, see {log}') from None
+    for name in found['good']:
+        tally.add(f'unit {name}', True)
+    for name, why in found['bad']:
+        tally.add(f'unit {name}', False, f'{why}, see {log}')
+    for name, why in found['skipped']:
+        tally.skip(f'unit {name}', why)
+
+
+def linted(tally):
+    """What needs no build."""
+    for check, found in lint.findings_by_check().items():
+        tally.add(f'lint {check}', not found, '\n    '.join(['', *found]))
+
+
+def round_trip(tally):
+    """The series comes back from import and export as it is; git am and b4 take it."""
+    tally.add('check', not export.check(), 'see above')
+    for name, ok, why in export.mbox_taken():
+        tally.add(name, ok, why)
+
+
+def patches(tally):
+    """Each patch builds in each config without a warning its parent did not have."""
+    for result in bisect.check_patches(tree.series(), ('debug', 'production')):
+        tally.add(f'build {result.config} {result.patch}', result.ok, result.why)
+
+
+def boots(tally):
+    """The tip boots and its selftests and KUnit tests pass, in three configs."""
+    tests_dir = build.selftests(common.LINUX, common.OUT / 'selftests' / 'tip')
+    for config, with_tests in BOOTS:
+        outdir = common.OUT / 'test' / config
+        try:
+            done = session.run(config, outdir, tests_dir=tests_dir if with_tests else None)
+        except common.Fail as e:
+            tally.add(f'{config} boot', False, str(e))
+            continue
+        common.say(verdict.table(done.verdict))
+        tally.add(f'{config} boot', done.ok, f'see {outdir}')
+        for program in done.verdict.tests:
+            for leaf in program.leaves():
+                if leaf.status == 'SKIP':
+                    tally.skip(f'{config} {leaf.name}', leaf.detail)
+                else:
+                    tally.add(f'{config} {leaf.name}', leaf.status == 'PASS', leaf.detail)
+
+
+def proofs(tally):
+    """Each patch that names a selftest is proven by it."""
+    for proof in prove.prove():
+        tally.add(f'prove {proof.patch}', proof.ok, proof.why)
+
+
+PARTS = (('unit tests of the rig', unit), ('lint', linted), ('import and export', round_trip),
+         ('each patch builds', patches), ('each patch is proven', proofs),
+         ('the tip boots and passes', boots))
+
+
+def main():
+    """Run every part; a part that breaks off does not stop the next. Exit 1 on failures."""
+    tally = Tally()
+    stages = common.Stages('the base and the series', *(name for name, _ in PARTS))
+    with common.lock():
+        with stages.stage('the base and the series'):
+            fetch.base_repo()
+            tree.make_tree()
+        for name, function in PARTS:
+            with stages.stage(name):
+                tally.part(name, function)
+    common.say('')
+    common.say(stages.table())
+    if tally.failed:
+        common.say('\nfailed:\n' + '\n'.join(f'  {name}' for name in tally.failed))
+    common.say(tally.line())
+    return 1 if tally.failed or not tally.passed else 0
