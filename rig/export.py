@@ -236,8 +236,10 @@ def check():
             tree.share(base, repo, link=False)
             tip = tree.apply(repo, patches)
             common.git('update-ref', 'refs/heads/lockstep', tip, cwd=repo)
-            # An index without files: git reads .gitattributes (hunk headings) from it.
+            # No work tree, but for .gitattributes: hunk headings depend on it.
             common.git('read-tree', 'HEAD', cwd=repo)
+            shape = common.git('ls-files', '.gitattributes', '*/.gitattributes', cwd=repo)
+            common.git('checkout-index', '--stdin', cwd=repo, text_input=shape)
             wrong = compare(repo, patches)
         for line in wrong:
             common.say(f'check: {line}')

@@ -244,6 +244,13 @@ class Export(fake.Case):
         export.export()
         self.assertEqual(self.files(), before)
 
+    def test_hunk_headings_are_git_s_for_c(self):
+        self.three()
+        self.commit('mm/vmscan: more', mm__vmscan_dot_c='\tmore();\n')
+        export.export()
+        self.assertIn('@@ int shrink(void)\n', series.series()[-1].path.read_text())
+        export.check()
+
     def test_comments_stay(self):
         self.three()
         order = common.PATCHES / 'series'
