@@ -16,6 +16,7 @@ from pathlib import Path
 from . import common, image
 
 QEMU = 'qemu-system-x86_64'
+KVM = '/dev/kvm'
 INIT, END = 'MM-LOCKSTEP-INIT', 'MM-LOCKSTEP-END'
 
 # What is emulated takes that much longer; measured, see scale().
@@ -67,6 +68,13 @@ def qemu():
     return path, first
 
 
+def launcher():
+    """The start of QEMU's command line. util-linux's setpriv has the kernel end QEMU
+    when we are killed without a chance to do it."""
+    setpriv = shutil.which('setpriv')
+    return [*([setpriv, '--pdeathsig', 'KILL'] if setpriv else []), qemu()[0]]
+
+
 def trial(kernel, where):
     """Boot `kernel` with KVM and nothing but a sentinel.
     Returns (works, certain, reason); not certain: the kernel may be at fault, not KVM."""
@@ -78,7 +86,7 @@ def trial(kernel, where):
     console.write_bytes(b'')
     with open(log, 'wb') as err:
         child = common.spawn([
-            qemu()[0], *machine('256M', 1), *ACCELS['kvm'], '-kernel', kernel,
+            *launcher(), *machine('256M', 1), *ACCELS['kvm'], '-kernel', kernel,
             '-initrd', where / 'trial.cpio', '-serial', f'file:{console}',
             '-append', f'{COMMON_APPEND} ignore_loglevel'], stdout=err, stderr=err)
         begun = time.monotonic()
@@ -110,10 +118,10 @@ def accelerator(kernel=None):
         if name not in ('kvm', 'tcg'):
             raise common.Fail(f'ACCEL={name}: neither kvm nor tcg')
         return ACCELS[name], name, f'ACCEL={name}'
-    if not os.path.exists('/dev/kvm'):
-        return ACCELS['tcg'], 'tcg', 'no /dev/kvm'
-    if not os.access('/dev/kvm', os.R_OK | os.W_OK):
-        return ACCELS['tcg'], 'tcg', '/dev/kvm may not be opened by this user'
+    if not os.path.exists(KVM):
+        return ACCELS['tcg'], 'tcg', f'no {KVM}'
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return ACCELS['tcg'], 'tcg', f'{KVM} may not be opened by this user'
     memo = common.CACHE / 'accelerator.json'
     key = f'{Path("/proc/sys/kernel/random/boot_id").read_text().strip()} {qemu()[1]}'
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -180,7 +188,7 @@ def command(kernel, initrd, serial, accel, factor, nonce, *, mode, tests='', exe
     if len(line) > 2047:
         raise common.Fail(f'kernel command line of {len(line)} characters: x86 takes 2047; '
                           'shorten APPEND or the list of tests')
-    cmd = [qemu()[0], *machine(mem, smp), *accel, '-kernel', kernel, '-initrd', initrd,
+    cmd = [*launcher(), *machine(mem, smp), *accel, '-kernel', kernel, '-initrd', initrd,
            *serial, '-append', line]
     for n, disk in enumerate(disks):
         path, *how = disk if isinstance(disk, tuple) else (disk,)
@@ -403,7 +411,8 @@ def shell(kernel, initrd, outdir, *, smp, mem, append, disks):
             code = child.wait()
         finally:
             common.end(child)
-            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, terminal)
+            with contextlib.suppress(termios.error):  # the terminal may be gone
+                termios.tcsetattr(sys.stdin, termios.TCSADRAIN, terminal)
     if code:
         raise common.Fail(f'QEMU ended with exit {code}: {first_error(log)}')
     return 0

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import signal
+import subprocess
 import sys
 import tempfile
 import termios
@@ -218,6 +219,28 @@ class BootTest(FakeQemu):
         self.assertFalse((self.outdir / 'boot.json').exists())
         self.assertFalse(Path(f'/proc/{(self.dir / "pid").read_text()}').exists())
 
+    def test_nothing_is_left_when_we_are_killed(self):
+        self.fake(self.body('init(); time.sleep(60)'))
+        child = subprocess.Popen(
+            [sys.executable, '-c', 'import sys; from rig import boot; '
+             'boot.boot(*sys.argv[1:], accel="tcg")', self.kernel, self.initrd, self.outdir],
+            cwd=common.ROOT, stdout=subprocess.DEVNULL)
+        note, ends = self.dir / 'pid', time.monotonic() + 10
+        while not (note.exists() and note.read_text()) and time.monotonic() < ends:
+            time.sleep(0.05)
+        child.kill()
+        child.wait()
+        gone = Path(f'/proc/{note.read_text()}')
+
+        def runs():
+            # Whoever inherits it may not have reaped it yet.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                return ') Z ' not in (gone / 'stat').read_text()
+            return False
+        while runs() and time.monotonic() < ends:
+            time.sleep(0.05)
+        self.assertFalse(runs())
+
     def test_full_disk(self):
         self.fake('init(); end()')
         with mock.patch.object(boot.shutil, 'disk_usage') as usage:
@@ -311,8 +334,8 @@ class AcceleratorTest(FakeQemu):
 
     def setUp(self):
         super().setUp()
-        self.enterContext(mock.patch.object(boot.os.path, 'exists', lambda p: True))
-        self.enterContext(mock.patch.object(boot.os, 'access', lambda *a: True))
+        self.enterContext(mock.patch.object(boot, 'KVM', str(self.dir / 'kvm')))
+        (self.dir / 'kvm').touch()
         self.enterContext(mock.patch.object(boot, 'TRIAL_SECONDS', 5))
         # The trial's init is its sentinel; the fake prints what it finds there.
         self.enterContext(mock.patch.object(
@@ -382,9 +405,9 @@ class AcceleratorTest(FakeQemu):
         self.fake('os.abort()')
         with mock.patch.object(boot.os, 'access', lambda *a: False):
             self.assertEqual(self.choice()[0], 'tcg')
-        with mock.patch.object(boot.os.path, 'exists', lambda p: False):
-            self.assertEqual(self.choice(), ('tcg', 'no /dev/kvm'))
         self.assertEqual(self.choice(None), ('tcg', 'no kernel to try KVM with'))
+        (self.dir / 'kvm').unlink()
+        self.assertEqual(self.choice(), ('tcg', f'no {self.dir}/kvm'))
         self.assertEqual(self.calls(), [])
 
 
