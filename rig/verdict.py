@@ -213,6 +213,8 @@ def decode(console_text, vmlinux, tree, splats=None):
         return f'(decoding took more than {DECODE_SECONDS} s and was ended)\n'
     finally:
         common.end(child)
+        child.stdin.close()
+        child.stdout.close()
     return out if not child.returncode else ''
 
 
