@@ -25,7 +25,7 @@ SUBTEST = re.compile(r'# Subtest: (.*)$')
 RESULT = re.compile(r'(ok|not ok)(?: (\d+))?(?: - | |$)(.*)$')
 DIRECTIVE = re.compile(r'(?:^|\s)#\s*((?:SKIP|TODO|XFAIL|TIMEOUT|exit=|signal=|time=).*)$', re.I)
 RUNNING = re.compile(r'#\s+RUN\s+(\S+) \.\.\.$')
-SECONDS = re.compile(r'#\s*(?:time|seconds)[=:]\s*(\d+(?:\.\d+)?)\s*(ms|s|)$', re.I)
+SECONDS = re.compile(r'#\s*(?:(?:time|seconds)[=:]|(\S+):)\s*(\d+(?:\.\d+)?)\s*(ms|s|)$', re.I)
 STAMP = re.compile(r'^(?:<\d+>)?\[ *\d+\.\d{6}\](?:\[ *[TC]\d+\])? ')
 
 
@@ -295,11 +295,12 @@ def _kernel_parse(lines, tree):
     return test, errors
 
 
-def _seconds(*texts):
+def _seconds(name, *texts):
+    """Guest seconds from "# time=1.5", "# time=20 ms" or "# NAME: 3 s"."""
     for text in texts:
-        match = SECONDS.search(text)
-        if match:
-            return float(match.group(1)) / (1000 if match.group(2) == 'ms' else 1)
+        match = SECONDS.match(text)
+        if match and match.group(1) in (None, name):
+            return float(match.group(2)) / (1000 if match.group(3) == 'ms' else 1)
     return None
 
 
@@ -312,7 +313,7 @@ def _build(node, judged, path, results):
     block_log = node.block.log if node.block else []
     test = Test(full, status, node.log + block_log, detail=node.directive)
     # a program's own time stands before or in its result line
-    test.seconds = _seconds('# ' + node.directive, *reversed(node.log), *reversed(block_log))
+    test.seconds = _seconds(node.name, '# ' + node.directive, *reversed(node.log), *reversed(block_log))
     if node.missing:
         test.status = CRASH
         test.detail = 'no result line' if node.block else 'not run: the program ended before it'

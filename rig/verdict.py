@@ -33,8 +33,8 @@ class Verdict:
     """What judge() found. `reasons` is empty iff `ok`; `seconds` in tests is guest time."""
     ok: bool = False
     reasons: list = field(default_factory=list)
-    programs: list = field(default_factory=list)   # ktap.Test trees
-    tests: list = field(default_factory=list)      # the ktap.Tests that count
+    tests: list = field(default_factory=list)      # ktap.Test trees, one a program
+    leaves: list = field(default_factory=list)     # the ktap.Tests that count
     splats: list = field(default_factory=list)
     counts: dict = field(default_factory=dict)
     checks: dict = field(default_factory=dict)     # qemu, sentinel, results, console: reasons
@@ -139,9 +139,9 @@ def judge(outdir, *, qemu_exit, ended, console, results, nonce, tree, vmlinux=No
             checks['results'].append(f'results file: {missing}')
         else:
             parsed = ktap.parse_results(output, tree)
-            found.programs += parsed.programs
+            found.tests += parsed.programs
             checks['results'] += _judge_tests(parsed, 'results')
-        names = [program.name for program in found.programs]
+        names = [program.name for program in found.tests]
         checks['results'] += [f'results: {name} did not run'
                               for name in programs or () if name not in names]
     if kunit:
@@ -149,10 +149,10 @@ def judge(outdir, *, qemu_exit, ended, console, results, nonce, tree, vmlinux=No
         if parsed is None:
             checks['results'].append('KUnit: no results on the console')
         else:
-            found.programs += parsed.programs
+            found.tests += parsed.programs
             checks['results'] += _judge_tests(parsed, 'KUnit')
 
-    found.tests = [leaf for program in found.programs for leaf in program.leaves()]
+    found.leaves = [leaf for program in found.tests for leaf in program.leaves()]
     found.counts = counts(found)
     found.reasons = [reason for check in ('qemu', 'sentinel', 'console', 'results')
                      for reason in checks[check]]
@@ -173,8 +173,8 @@ def judge(outdir, *, qemu_exit, ended, console, results, nonce, tree, vmlinux=No
 def counts(found):
     """Tests by status and splats, as numbers."""
     def number(*statuses):
-        return sum(test.status in statuses for test in found.tests)
-    return {'programs': len(found.programs), 'tests': len(found.tests),
+        return sum(test.status in statuses for test in found.leaves)
+    return {'programs': len(found.tests), 'tests': len(found.leaves),
             'passed': number(ktap.PASS), 'failed': number(ktap.FAIL),
             'crashed': number(ktap.CRASH), 'errors': number(ktap.ERROR),
             'skipped': number(ktap.SKIP),
@@ -228,7 +228,7 @@ def to_json(found, qemu_exit, ended, nonce):
         'ok': found.ok, 'reasons': found.reasons, 'counts': found.counts,
         'checks': found.checks, 'nonce': nonce,
         'qemu_exit_status': qemu_exit, 'qemu_ended': ended,
-        'programs': [test(program) for program in found.programs],
+        'programs': [test(program) for program in found.tests],
         'splats': [{'kind': s.kind, 'console_line': s.line_no, 'text': s.text,
                     'fatal': s.fatal, 'allowed_by': s.allowed_by, 'context': s.context}
                    for s in found.splats],
@@ -261,7 +261,7 @@ def to_junit(found):
             node.set(key, str(value))
             total[key] += value
 
-    for program in found.programs:
+    for program in found.tests:
         cases = []
         for test in program.leaves():
             short = test.name[len(program.name) + 1:] or test.name
@@ -295,7 +295,7 @@ def table(found):
     """The verdict for a reader: a row a program, then every failure, splat and reason,
     and the end of the console where anything is wrong."""
     rows = []
-    for program in found.programs:
+    for program in found.tests:
         leaves = program.leaves()
         rows.append((program.name, len(leaves), *(
             sum(leaf.status in group for leaf in leaves) for group in
@@ -313,12 +313,12 @@ def table(found):
             line(*row)
         if len(rows) > 1:
             line('all', *total, '')
-    for test in found.tests:
+    for test in found.leaves:
         if test.status in ktap.GOOD:
             continue
         out.append(f'  {test.status} {test.name}' + (f': {test.detail}' if test.detail else ''))
         out += [f'      {entry}' for entry in test.log[-LOG:]]
-    for test in found.tests:
+    for test in found.leaves:
         if test.status == ktap.SKIP:
             out.append(f'  {test.status} {test.name}: {test.detail or "no reason given"}')
     for s in found.splats:

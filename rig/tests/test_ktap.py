@@ -242,6 +242,14 @@ class Reading:
                              '    1..0 # SKIP needs root', 'ok 1 p # SKIP exit=4')
         self.assertEqual((brief(results), results.problems), ([('p', 'SKIP')], []))
 
+    def test_seconds(self):
+        """Every form of the time, and a test's own talk of time that is none."""
+        for line, seconds in (('# time=1.5', 1.5), ('# seconds: 2', 2.0), ('# time: 20 ms', 0.02),
+                              ('# p: 3 s', 3.0), ('# q: 3 s', None), ('# worst time: 3 s', None)):
+            results = self.parse('KTAP version 1', '1..1', '    KTAP version 1', '    # Subtest: p',
+                                 '    1..1', '    ok 1 a', line, 'ok 1 p')
+            self.assertEqual(results.programs[0].seconds, seconds, line)
+
     def test_hash_in_a_name(self):
         """6.1's parser does not see a result whose name has a #; we do."""
         results = self.parse('KTAP version 1', '1..1', 'not ok 1 page #3 of 4')
