@@ -313,7 +313,8 @@ def _build(node, judged, path, results):
     block_log = node.block.log if node.block else []
     test = Test(full, status, node.log + block_log, detail=node.directive)
     # a program's own time stands before or in its result line
-    test.seconds = _seconds(node.name, '# ' + node.directive, *reversed(node.log), *reversed(block_log))
+    test.seconds = _seconds(node.name, '# ' + node.directive, *reversed(node.log),
+                            *reversed(block_log))
     if node.missing:
         test.status = CRASH
         test.detail = 'no result line' if node.block else 'not run: the program ended before it'

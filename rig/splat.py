@@ -53,7 +53,7 @@ DENY = [(kind, weight, re.compile(pattern)) for kind, weight, pattern in (
     ('lockdep', 0, r'INFO: lockdep is turned off'),
     ('spinlock', 8, r'BUG: (?:spinlock|rwlock) '),
     ('hung', 8, r'INFO: task .* blocked for more than \d+ seconds'),
-    ('rcu', 8, r'(?:rcu: )?INFO: \S+ (?:self-)?detected (?:expedited )?stall|rcu: INFO: '),
+    ('rcu', 8, r'rcu: INFO: |INFO: \S+ (?:self-)?detected (?:expedited )?stall'),
     ('rcu', 0, r'rcu: \S+ kthread (?:starved|timer wakeup)'),
     ('violation', 9, r'mm_verify: \S+: violation: '),
     ('swap', 8, r'\w+: (?:Bad|Unused) swap (?:file|offset) entry'),
@@ -112,10 +112,11 @@ QUOTE = re.compile(r'\s*#\s*[\'"]?' + STAMP.pattern)
 WANTED = re.compile(r'FAULT_INJECTION: forcing a failure')
 # Reports of one line each, and what ends any report that has no end marker.
 SINGLE = ('swap', 'badrss', 'fs', 'io', 'leak', 'hw', 'lost')
-FOREIGN = re.compile(r'MM-LOCKSTEP-|reboot: |ACPI: |Run /init|EXT4-fs|XFS|loop\d|# |    # |\s*(?:not )?ok \d')
+FOREIGN = re.compile(r'MM-LOCKSTEP-|reboot: |ACPI: |Run /init|EXT4-fs|XFS|loop\d|# |    # '
+                     r'|\s*(?:not )?ok \d')
 # What still belongs to a report after its end marker.
-TAIL = re.compile(r'[RE][A-Z0-9]{2}: |R\d\d: |CR\d: |CS: |FS: |DR\d: |PKRU: |Code: |note: |Kernel Offset'
-                  r'|Disabling lock debugging|Rebooting|Shutting down cpus|Dumping ftrace|={16,}$|$')
+TAIL = re.compile(r'[RE][A-Z0-9]{2}: |CR\d: |CS: |FS: |DR\d: |PKRU: |Code: |note: '
+                  r'|Kernel Offset|Disabling lock debugging|Rebooting|Shutting down cpus|Dumping ftrace|={16,}$|$')
 WHO = re.compile(r'CPU: |Hardware name|Workqueue|Tainted|RIP: |Code: |R[A-Z0-9]{2}: |[CF]S: |CR2: ')
 # The page that a dump's reason stands below.
 PAGE = re.compile(r'(?:page|flags|raw|head|memcg|anon|file|aops|invalid mapping|page_type)\b')

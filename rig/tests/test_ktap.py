@@ -231,7 +231,8 @@ class Reading:
     def test_directives(self):
         """SKIP, TODO and XFAIL are no passes; a failed skip is a failure."""
         results = self.parse('KTAP version 1', '1..5', 'ok 1 a # SKIP why', 'ok 2 b # TODO later',
-                             'ok 3 - c # XFAIL known', 'not ok 4 d # SKIP why', 'ok 5 e # time=1.5s')
+                             'ok 3 - c # XFAIL known', 'not ok 4 d # SKIP why',
+                             'ok 5 e # time=1.5s')
         self.assertEqual(brief(results), [('a', 'SKIP'), ('b', 'SKIP'), ('c', 'SKIP'),
                                           ('d', 'FAIL'), ('e', 'PASS')])
         self.assertEqual(results.leaves()[4].seconds, 1.5)
