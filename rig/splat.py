@@ -47,7 +47,8 @@ DENY = [(kind, weight, re.compile(pattern)) for kind, weight, pattern in (
                    r'|.* still has locks held)'),
     ('lockdep', 8, r'\[ BUG: '),
     ('lockdep', 8, r'INFO: trying to register non-static key'),
-    ('lockdep', 8, r'BUG: (?:MAX_(?:STACK_TRACE|LOCK)|looking up invalid subclass|key \S+ has not)'),
+    ('lockdep', 8, r'BUG: (?:MAX_(?:STACK_TRACE|LOCK)|looking up invalid subclass'
+                   r'|key \S+ has not)'),
     ('lockdep', 8, r'DEBUG_LOCKS_WARN_ON'),
     ('lockdep', 0, r'turning off the locking correctness validator'),
     ('lockdep', 0, r'INFO: lockdep is turned off'),
@@ -116,7 +117,8 @@ FOREIGN = re.compile(r'MM-LOCKSTEP-|reboot: |ACPI: |Run /init|EXT4-fs|XFS|loop\d
                      r'|\s*(?:not )?ok \d')
 # What still belongs to a report after its end marker.
 TAIL = re.compile(r'[RE][A-Z0-9]{2}: |CR\d: |CS: |FS: |DR\d: |PKRU: |Code: |note: '
-                  r'|Kernel Offset|Disabling lock debugging|Rebooting|Shutting down cpus|Dumping ftrace|={16,}$|$')
+                  r'|Kernel Offset|Disabling lock debugging|Rebooting|Shutting down cpus'
+                  r'|Dumping ftrace|={16,}$|$')
 WHO = re.compile(r'CPU: |Hardware name|Workqueue|Tainted|RIP: |Code: |R[A-Z0-9]{2}: |[CF]S: |CR2: ')
 # The page that a dump's reason stands below.
 PAGE = re.compile(r'(?:page|flags|raw|head|memcg|anon|file|aops|invalid mapping|page_type)\b')
