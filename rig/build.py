@@ -175,9 +175,10 @@ def make(src, obj, targets, log, tick=None, folder=None, **variables):
     """The kernel's make into obj, output to the open file log. tick() is called twice a
     second. folder: run there instead of src (selftests). Returns make's exit status."""
     # ccache makes the paths in the objects relative to obj: take them back to what a
-    # kernel built in its own folder shows (mm/swap.c), in __FILE__ and in DWARF.
+    # kernel built in its own folder shows (mm/swap.c), in __FILE__ and in DWARF. What
+    # ccache does not take (.incbin) has the absolute path.
     rel = os.path.relpath(src, obj)
-    flags = f'-ffile-prefix-map={rel}/= -fdebug-prefix-map={obj}=.'
+    flags = f'-ffile-prefix-map={rel}/= -ffile-prefix-map={src}/= -fdebug-prefix-map={obj}=.'
     given = {'CC': 'ccache gcc', 'HOSTCC': 'ccache gcc', 'LOCALVERSION': '', **variables}
     if folder is None:
         given['KCPPFLAGS'] = flags
