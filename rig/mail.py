@@ -128,7 +128,8 @@ def am():
 
 def theirs(dest, *args):
     """git in the user's tree, with the user's own configuration; CompletedProcess."""
-    return common.run(['git', '-c', 'rerere.enabled=false', *args], cwd=dest, check=False)
+    return common.run(['git', '-c', 'rerere.enabled=false', *args], cwd=dest, check=False,
+                      env={'LC_ALL': common.PLAIN['LC_ALL']})
 
 
 def snapshot(dest):

@@ -89,7 +89,7 @@ class Case(unittest.TestCase):
             patcher = mock.patch.object(common, name, value)
             patcher.start()
             self.addCleanup(patcher.stop)
-        self.env(TARBALL=str(self.tar), LINUX='', DISCARD='', FORCE='', TREE='')
+        self.env(TARBALL=str(self.tar), LINUX='', DISCARD='', FORCE='', TREE='', **common.PLAIN)
         self.said = []
         patcher = mock.patch.object(common, 'say', self.said.append)
         patcher.start()

@@ -16,8 +16,9 @@ APT = r'''#!/bin/sh
 # Stands in for apt-get: what it does is in the folder FAKE_APT.
 for a; do
     case $a in
-    indextargets) cat "$FAKE_APT/targets"; exit 0 ;;
-    update) echo update >> "$FAKE_APT/calls"; [ -f "$FAKE_APT/network" ] && exit 0
+    indextargets) [ -f "$FAKE_APT/nolists" ] || cat "$FAKE_APT/targets"; exit 0 ;;
+    update) echo update >> "$FAKE_APT/calls"
+        [ -f "$FAKE_APT/network" ] && { rm -f "$FAKE_APT/nolists"; exit 0; }
         echo 'W: Failed to fetch http://mirror.example/dists/x  Could not resolve mirror.example'
         exit 100 ;;
     source) echo source >> "$FAKE_APT/calls"
@@ -213,6 +214,16 @@ class Apt(fake.Case):
         self.assertEqual(self.calls(), 1)
         self.assertEqual(sorted(p.name for p in common.CACHE.iterdir()),
                          sorted([repo.name, 'downloads', 'lock']))
+
+    def test_machine_without_lists(self):
+        (self.apt / 'nolists').touch()
+        fetch.base_repo()
+        self.assertEqual((self.apt / 'calls').read_text().split(), ['update', 'update', 'source'])
+
+    def test_no_lists_and_no_network(self):
+        (self.apt / 'nolists').touch()
+        (self.apt / 'network').unlink()
+        self.fails(fetch.base_repo, 'no network')
 
     def test_wrong_cached_tarball_is_fetched_again(self):
         self.cached.parent.mkdir(parents=True)
