@@ -42,6 +42,7 @@ CHECKPATCH = r'''
 @ARGV = ($ARGV[-1]);
 while (<>) {
     print "$ARGV:$.: WARNING:BAD_STYLE: bad style\n" if /BADSTYLE/;
+    print "$ARGV:$.: $1\n" if /SAYS (.*)/;
     die "broken\n" if /BREAKS/;
     $bad = 1 if /SILENT/;
 }
@@ -211,6 +212,16 @@ class Lint(unittest.TestCase):
         self.patch('What goes', 'SILENT goes')
         self.assertFinds('checkpatch', 'ended with 1 and said nothing')
 
+    def test_checkpatch_accepted(self):
+        """What is accepted is accepted narrowly."""
+        for said, good in (('WARNING:FILE_PATH_CHANGES: added file', True),
+                           ('CHECK:CAMELCASE: Avoid CamelCase: <__SetPageBuddy>', True),
+                           ('CHECK:CAMELCASE: Avoid CamelCase: <mySetPage>', False),
+                           ('WARNING:FILE_PATH_CHANGES_X: added file', False)):
+            self.patch('What goes wrong, in plain words, and how.', f'SAYS {said}')
+            found = lint.checkpatch(self.tmp / 'patches/v6.1/verify/one.patch')
+            self.assertEqual(found, [] if good else [f'patches/v6.1/verify/one.patch:7: checkpatch {said}'])
+
     def test_kernel_doc(self):
         self.put('mm/verify/core.c', '\n/** UNDESCRIBED */\n')
         self.assertFinds('kernel-doc', 'mm/verify/core.c:2: kernel-doc warning: not described')
@@ -226,7 +237,7 @@ class Lint(unittest.TestCase):
         self.assertFinds('python', r'^rig/a.py:2: ')
 
     def test_missing_tool_is_no_pass(self):
-        with mock.patch.dict('os.environ', PATH='/nonexistent'):
+        with mock.patch.object(lint, 'PATH', '/nonexistent'):
             with self.assertRaisesRegex(common.Fail, 'not installed: run rig/deps.sh'):
                 lint.python([self.tmp / 'rig/a.py'])
 
