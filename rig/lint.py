@@ -165,7 +165,7 @@ def mail_format(mail):
 
 
 def selftest_trailer(mail, added):
-    """Findings on a patch's Selftest trailer; added: {path: text} of the series up to it."""
+    """Findings on a patch's Selftest trailer; added: {path: text} of the series."""
     found, good = [], 0
     for number, line in mail.body:
         where = f'{shown(mail.path)}:{number}'
@@ -174,10 +174,10 @@ def selftest_trailer(mail, added):
             if not match:
                 found.append(f'{where}: not "Selftest: path#test": {line}')
             elif match['path'] not in added:
-                found.append(f'{where}: {match["path"]} is added neither by this patch nor before')
+                found.append(f'{where}: {match["path"]} is added by no patch of the series')
             elif not all(re.search(rf'\b{re.escape(part)}\b', added[match['path']])
                          for part in match['test'].split('.')):
-                found.append(f'{where}: no test {match["test"]} in {match["path"]} at this patch')
+                found.append(f'{where}: no test {match["test"]} in {match["path"]}')
             good += 1
         elif line.startswith('No selftest:'):
             if not WHY_NONE.match(line):
@@ -345,9 +345,11 @@ def findings_by_check(counts=None):
     paths, series = read_series()
     mails = [Mail(path) for path in paths]
     added, trailers = {}, []
+    # A test follows what it tests: it may be added by a later patch.
     for mail in mails:
         for path, text in mail.added.items():
             added[path] = added.get(path, '') + text
+    for mail in mails:
         trailers += selftest_trailer(mail, added)
     sources = tracked('mm/*.[ch]', 'include/*.h')
     scripts, modules = shell_scripts(), tracked('*.py')

@@ -70,7 +70,7 @@ def one(commit, patch, program, test, tests_dir, src, config):
         common.say(f'    {program} {test}: {status(seen[side], program, test)}')
     after = seen['patched']
     return judge(patch.id, f'{program}#{test}', status(seen['parent'], program, test),
-                 status(after, program, test), not after.verdict.splats and after.boot.ended == 'exit')
+                 status(after, program, test), not after.verdict.counts['splats'] and after.boot.ended == 'exit')
 
 
 def prove(wanted=None, config='debug'):

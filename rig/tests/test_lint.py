@@ -182,7 +182,7 @@ class Lint(unittest.TestCase):
         for new, what in (
                 ('', 'neither a trailer'),
                 ('Selftest: tools/testing/selftests/mm/t.c\n', ':12: not "Selftest: path#test"'),
-                ('Selftest: tools/testing/selftests/mm/u.c#works\n', 'u.c is added neither'),
+                ('Selftest: tools/testing/selftests/mm/u.c#works\n', 'u.c is added by no patch'),
                 ('Selftest: tools/testing/selftests/mm/t.c#group.fails\n', 'no test group.fails'),
                 ('Selftest: tools/testing/selftests/mm/t.c#work\n', 'no test work'),
                 ('No selftest:\n', 'no reason'),
@@ -194,15 +194,17 @@ class Lint(unittest.TestCase):
                    'No selftest: a comment alone changes')
         self.assertEqual(self.findings(), {})
 
-    def test_trailer_may_not_look_ahead(self):
-        """A test that only a later patch adds does not count; one of an earlier patch does."""
+    def test_trailer_looks_at_the_whole_series(self):
+        """A test that another patch adds counts, wherever that patch stands; it must be one."""
         other = PATCH[:PATCH.index('diff --git')] + PATCH[PATCH.index('diff --git'):].replace(
             'selftests/mm/t.c', 'selftests/mm/u.c')
         self.put('patches/v6.1/verify/two.patch', other)
-        self.put('patches/v6.1/series', 'verify/two.patch\nverify/one.patch\n')
-        self.assertFinds('selftest trailer', 'two.patch:12: .*t.c is added neither')
-        self.put('patches/v6.1/series', 'verify/one.patch\nverify/two.patch\n')
-        self.assertEqual(self.findings(), {})
+        for order in ('verify/two.patch\nverify/one.patch\n', 'verify/one.patch\nverify/two.patch\n'):
+            self.put('patches/v6.1/series', order)
+            self.assertEqual(self.findings(), {})
+        (self.tmp / 'patches/v6.1/verify/one.patch').unlink()
+        self.put('patches/v6.1/series', 'verify/two.patch\n')
+        self.assertFinds('selftest trailer', 'two.patch:12: .*t.c is added by no patch')
 
     def test_checkpatch(self):
         self.patch('What goes', 'BADSTYLE goes')

@@ -48,7 +48,19 @@ static inline int read_file(const char *path, char *buf, size_t size)
 
 static inline int verify_present(void)
 {
-	return access(VERIFY_DIR "run", W_OK) == 0;
+	return geteuid() == 0 && access(VERIFY_DIR "run", W_OK) == 0;
+}
+
+/*
+ * Asked first in each test, not in a fixture's setup: the harness goes on with
+ * the test when its setup said SKIP.
+ */
+#define NEEDS_VERIFY	"needs root and CONFIG_DEBUG_VM_VERIFY"
+#define NEEDS_INJECT	"needs root and CONFIG_DEBUG_VM_VERIFY_INJECT"
+
+static inline int inject_present(void)
+{
+	return geteuid() == 0 && access(VERIFY_DIR "inject", W_OK) == 0;
 }
 
 static inline int verify_run(const char *name)
