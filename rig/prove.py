@@ -5,7 +5,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 
-from . import bisect, build, common, session, tree
+from . import build, common, session, tree
 
 TRAILER = re.compile(r'^Selftest: (?P<path>[\w./-]+)#(?P<test>[\w.-]+)$', re.M)
 
@@ -65,7 +65,7 @@ def one(commit, patch, program, test, tests_dir, src, config):
         common.git('checkout', '-q', '--detach', rev, cwd=src)
         common.say(f'  {side}: {common.git("log", "-1", "--format=%s", cwd=src)}')
         seen[side] = session.run(config, common.OUT / 'prove' / patch.id / side, src=src,
-                                 obj=bisect.obj_of(config),
+                                 obj=common.OUT / 'bisect/out/build' / config,
                                  tests_dir=tests_dir, tests=program, optional=True)
         common.say(f'    {program} {test}: {status(seen[side], program, test)}')
     after = seen['patched']
@@ -77,7 +77,7 @@ def prove(wanted=None, config='debug'):
     """Prove the patches whose ids are in `wanted`, or all: a list of Proof."""
     tree.make_tree()
     # bisect's tree and build folders: what one built, the other need not.
-    src = tree.assemble(common.OUT / 'bisect' / 'src')
+    src = tree.assemble(common.OUT / 'bisect/linux')
     commits = tree.series_commits(src)
     ids = [patch.id for _, patch in commits]
     for name in wanted or ():
