@@ -156,17 +156,26 @@ def end_of(path):
 
 
 @contextlib.contextmanager
-def lock(name='run'):
-    """One holder at a time of out/<name>.lock; the file holds the pid."""
+def lock(name='run', wait=0):
+    """One holder at a time of out/<name>.lock; the file holds the pid. wait: seconds to
+    wait for another holder, said once, before that is a Fail."""
     OUT.mkdir(parents=True, exist_ok=True)
     path = OUT / f'{name}.lock'
     with open(path, 'a+', encoding='ascii') as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            f.seek(0)
-            pid = f.read().strip() or 'unknown'
-            raise Fail(f'another run has {path} (pid {pid}): wait for it or end it') from None
+        end, said = time.monotonic() + wait, False
+        while True:
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                f.seek(0)
+                pid = f.read().strip() or 'unknown'
+                if time.monotonic() >= end:
+                    raise Fail(f'another run has {path} (pid {pid}): wait for it or end it') from None
+            if not said:
+                say(f'waiting for {path} (pid {pid})')
+                said = True
+            time.sleep(0.2)
         f.seek(0)
         f.truncate()
         f.write(f'{os.getpid()}\n')

@@ -79,10 +79,6 @@ def prove(wanted=None, config='debug'):
     # bisect's tree and build folders: what one built, the other need not.
     src = tree.assemble(common.OUT / 'bisect/linux')
     commits = tree.series_commits(src)
-    ids = [patch.id for _, patch in commits]
-    for name in wanted or ():
-        if name not in ids:
-            raise common.Fail(f'PATCH={name}: not in the series; the patches are {", ".join(ids)}')
     chosen = [(c, p) for c, p in commits if not wanted or p.id in wanted]
     tests_dir = build.selftests(common.LINUX, common.OUT / 'selftests' / 'tip')
     proofs = []
@@ -97,6 +93,14 @@ def prove(wanted=None, config='debug'):
     return proofs
 
 
+def known(wanted):
+    """Fail on a name that is no patch's."""
+    ids = [patch.id for patch in tree.series()]
+    for name in wanted:
+        if name not in ids:
+            raise common.Fail(f'PATCH={name}: not in the series; the patches are {", ".join(ids)}')
+
+
 def table(proofs):
     """Text table of proofs."""
     rows = [f'  {"patch":<36}{"test":<48}{"parent":<9}{"patched":<9}verdict']
@@ -109,6 +113,7 @@ def main():
     wanted = [w for w in common.setting('PATCH', '').split(',') if w]
     config = common.setting('CONFIG', 'debug')
     build.fragments(config)
+    known(wanted)
     with common.lock():
         proofs = prove(wanted, config)
     common.write(common.OUT / 'prove' / 'prove.json',

@@ -7,6 +7,7 @@ def main():
     """Settings: CONFIG, SMP, MEM, APPEND, TESTS, ACCEL, TARBALL, LINUX. Exit 1 when the
     verdict is bad."""
     config = common.setting('CONFIG', 'debug')
+    common.base()
     build.fragments(config)
     boot.machine(common.setting('MEM', '1G'), common.count('SMP', 2))
     outdir = common.OUT / 'run' / config

@@ -21,6 +21,7 @@ QUIET = ('-c', 'core.hooksPath=/dev/null', '-c', 'gc.auto=0', '-c', 'commit.gpgs
          '-c', 'core.splitIndex=false')
 AM = (*QUIET, 'am', '--quiet', '--keep-cr', '--keep-non-patch', '--no-3way', '--no-scissors',
       '--committer-date-is-author-date')
+WAIT = 300     # seconds that a second comer waits for the tree lock
 _held = []
 
 
@@ -30,7 +31,7 @@ def locked():
     if _held:
         yield
         return
-    with common.lock('tree'):
+    with common.lock('tree', wait=WAIT):
         _held.append(1)
         try:
             for kind in ('am', 'export', 'check', 'canary'):    # of a run that was killed
