@@ -302,6 +302,7 @@ def kernel_image(config=None, src=None, obj=None, log=None, optional=False):
     config: CONFIG= or debug. src: linux/. obj: OUT/build/<config>. log: <obj>.log.
     optional: see configure(). Raises Fail with the first error and the log's path."""
     config = config or common.setting('CONFIG', 'debug')
+    fragments(config)       # a wrong name leaves no folder behind
     src = Path(src or common.LINUX).resolve()
     obj = Path(obj or common.OUT / 'build' / config).resolve()
     log = Path(log or f'{obj}.log')

@@ -187,6 +187,10 @@ class Kernel(Folder):
         self.assertFails(r"CONFIG=debug: mm/bad.c:3:5: error: 'y' undeclared, see .*/debug.log$",
                          build.kernel_image, 'debug')
 
+    def test_unknown_config_leaves_nothing(self):
+        self.assertFails('CONFIG=nope: no configs/nope.config', build.kernel_image, 'nope')
+        self.assertFalse(self.out.exists())
+
     def test_no_kernel_tree(self):
         self.assertFails('no kernel tree; run make tree', build.kernel_image, 'debug', self.tmp)
 
