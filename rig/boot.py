@@ -225,14 +225,16 @@ class Tail:
 
 def boot(kernel, initrd, outdir, *, mode='test', tests='', exec_path='', smp=2, mem='1G',
          append='', disks=(), limit=600, silence=120, icount=False, accel=None, balloon=False,
-         qemu_args=(), on_results=None):
+         qemu_args=(), on_results=None, on_console=None, ceiling=None):
     """Boot the guest to its end and return Boot; outdir gets console.log, results.ktap,
     qemu.log and boot.json, and a file `incomplete` while it runs or when interrupted.
 
     limit, silence: seconds, times scale(): past the limit and silent for `silence` is a
-    hang, 3 times the limit ends a guest that goes on printing. disks: raw files, or
+    hang; past the ceiling, 3 times the limit when None, a guest that goes on printing is
+    ended too. disks: raw files, or
     (file, 'ro'), as /dev/vda and so on. accel: kvm or tcg instead of accelerator().
-    on_results: called with each new piece of the results. Fail when QEMU cannot start."""
+    on_results, on_console: called with each new piece of the results, of the console; what
+    on_console returns is shown as progress. Fail when QEMU cannot start."""
     outdir = Path(outdir)
     outdir.mkdir(parents=True, exist_ok=True)
     console, results, log = (outdir / n for n in ('console.log', 'results.ktap', 'qemu.log'))
@@ -263,7 +265,8 @@ def boot(kernel, initrd, outdir, *, mode='test', tests='', exec_path='', smp=2, 
         child = common.spawn(cmd, stdout=err, stderr=err)
         try:
             ended, init_seconds = watch(child, console, results, nonce, limit * factor,
-                                        silence * factor, factor, on_results)
+                                        silence * factor, factor, on_results, on_console,
+                                        ceiling * factor if ceiling else None)
         finally:
             # Ctrl-C comes through here too; the marker stays then.
             common.end(child)
@@ -284,8 +287,11 @@ def boot(kernel, initrd, outdir, *, mode='test', tests='', exec_path='', smp=2, 
     return done
 
 
-def watch(child, console, results, nonce, limit, silence, factor, on_results=None):
+def watch(child, console, results, nonce, limit, silence, factor, on_results=None,
+          on_console=None, ceiling=None):
     """Wait for QEMU's end or for a reason to end it: (ended, seconds until init)."""
+    ceiling = ceiling or CEILING * limit
+    shown = None
     out, res, ticker = Tail(console), Tail(results), common.Ticker('guest')
     begun = progress = time.monotonic()
     init = end_seen = None
@@ -297,6 +303,8 @@ def watch(child, console, results, nonce, limit, silence, factor, on_results=Non
             now = time.monotonic()
             if more and on_results:
                 on_results(more)
+            if text and on_console:
+                shown = on_console(text)
             if text or more:
                 progress = now
             if text:
@@ -314,9 +322,9 @@ def watch(child, console, results, nonce, limit, silence, factor, on_results=Non
                 return 'hang', init
             if past > limit and quiet > silence:
                 return 'hang', init
-            if past > CEILING * limit:
+            if past > ceiling:
                 return 'limit', init
-            ticker.tick(res.last[:40] or out.last[:40])
+            ticker.tick(shown or res.last[:40] or out.last[:40])
             time.sleep(0.1)
     finally:
         ticker.done()

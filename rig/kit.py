@@ -12,15 +12,19 @@ from pathlib import Path
 
 from . import build, common, fetch, tree
 
-# What is built again and again: about 6 s of a CPU a pass, 50 s and more emulated; compilers
-# of 20 to 130 MB, objects of 8 to 220 kB.
+# What is built again and again: 6 s of a CPU a pass; compilers of 20 to 130 MB, objects of 8
+# to 220 kB. Emulated that is 210 s, hence shorter lists:
 OBJECTS = ('lib/bitmap.o', 'lib/rbtree.o', 'lib/radix-tree.o', 'lib/string.o', 'lib/vsprintf.o',
            'lib/xarray.o', 'lib/kobject.o', 'lib/scatterlist.o', 'lib/list_sort.o', 'lib/sort.o',
            'lib/hexdump.o', 'lib/argv_split.o', 'lib/find_bit.o', 'lib/idr.o',
            'mm/interval_tree.o', 'mm/list_lru.o', 'mm/mremap.o')
-# The piece of it for the short load.
-SHORT = ('lib/rbtree.o', 'lib/string.o', 'lib/list_sort.o', 'lib/hexdump.o', 'lib/argv_split.o',
-         'lib/find_bit.o')
+LISTS = {
+    'full': OBJECTS,
+    'lean': tuple(name for name in OBJECTS if name not in (
+        'lib/bitmap.o', 'lib/vsprintf.o', 'mm/interval_tree.o', 'mm/mremap.o')),
+    'short': ('lib/rbtree.o', 'lib/list_sort.o', 'lib/sort.o', 'lib/hexdump.o', 'lib/argv_split.o',
+              'lib/find_bit.o'),
+}
 # Its .config: reduced DWARF makes the objects larger, objtool changes them in place.
 CONFIG = 'debug'
 # Programs of the host that the guest's copy of the load runs.
@@ -75,12 +79,18 @@ def toolchain(programs=PROGRAMS, built=()):
     return found
 
 
-def dependencies(text, src):
+def inside(name, src, obj):
+    """A file that kbuild names, relative to the tree that it is in."""
+    path = os.path.normpath(os.path.join(obj, name))
+    return os.path.relpath(path, src if path.startswith(f'{src}/') else obj)
+
+
+def dependencies(text, src, obj):
     """The files of a .cmd file's list of dependencies, relative to the tree."""
     listed = re.search(r'^deps_\S+ := \\\n((?:.*\\\n)*)', text, re.M)
     words = re.sub(r'\$\(wildcard [^)]*\)', '', listed[1]).replace('\\\n', ' ').split() \
         if listed else []
-    return [os.path.relpath(w, src) if os.path.isabs(w) else os.path.normpath(w) for w in words]
+    return [inside(word, src, obj) for word in words]
 
 
 def step(src, obj, target):
@@ -111,7 +121,7 @@ def step(src, obj, target):
     for place in (src, obj):
         if str(place) in command:
             raise common.Fail(f'{target}: {place} is left in its command: {command}')
-    return command, [os.path.relpath(source[1], src), *dependencies(text, src)]
+    return command, [inside(source[1], src, obj), *dependencies(text, src, obj)]
 
 
 def copy(source, dest):
@@ -260,7 +270,7 @@ def make(home, want):
     ticker = common.Ticker('kit')
     with open(log, 'w', encoding='utf-8') as f:
         status = build.make(src.resolve(), obj.resolve(), ['prepare', *OBJECTS], f,
-                            tick=lambda: ticker.tick(f'{build.count_steps(log)} steps'))
+                            CC='gcc', tick=lambda: ticker.tick(f'{build.count_steps(log)} steps'))
     ticker.done()
     if status:
         raise common.Fail(f'kit: {build.first_error(log.read_text(errors="replace"), src)}, see {log}')
@@ -269,19 +279,20 @@ def make(home, want):
         folder.mkdir(mode=0o755)
         commands = cut(src.resolve(), obj.resolve(), OBJECTS, folder)
         sums = references(folder, commands)
-        write_list(folder / 'short.list', {t: commands[t] for t in SHORT})
-        write_sums(folder / 'short.sha256', {t: sums[t] for t in SHORT})
+        for kind, targets in LISTS.items():
+            write_list(folder / f'{kind}.list', {t: commands[t] for t in targets})
+            write_sums(folder / f'{kind}.sha256', {t: sums[t] for t in targets})
         for name, host in toolchain(built=[obj / b for b in BUILT]).items():
             copy(host, folder / name.lstrip('/'))
         # swapload.sh looks there; mke2fs makes ext4 under that name.
         (folder / 'bin').symlink_to('usr/bin')
         (folder / 'usr/bin/mkfs.ext4').symlink_to('mke2fs')
-        files = [p for p in (folder / 'tree').rglob('*') if p.is_file()]
+        sizes = [p.stat().st_size for p in (folder / 'tree').rglob('*') if p.is_file()]
         pack(folder, home / 'kit.img')
     common.write(home / 'kit.json', json.dumps({
         'made_from': want, 'image': fetch.sha256(home / 'kit.img'), 'objects': sums,
-        'short': list(SHORT), 'tree_files': len(files),
-        'tree_bytes': sum(p.stat().st_size for p in files), 'compiler': build.compiler()},
+        'tree_files': len(sizes),
+        'tree_bytes': sum(sizes), 'compiler': build.compiler()},
         indent=1) + '\n')
     # The base's files are in git, and 1.3 GB.
     shutil.rmtree(src, ignore_errors=True)

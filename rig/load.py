@@ -1,0 +1,413 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The swapping load in the guest: boot it with the kit, swap and a disk for its results,
+then say what it did and what it found."""
+import json
+import re
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from . import boot, build, common, fetch, image, kit, ktap, plot, splat, tree, verdict
+
+TARGETS = ('mm', 'mm/swapload')
+KNOWN = Path(__file__).resolve().parent / 'known.txt'
+# Two nodes to migrate between and a CMA area to fill.
+APPEND = 'numa=fake=2 cma=64M'
+SWAP = '1G'            # each of the two areas
+RESULTS = 3 << 30      # bytes of the results' disk, sparse
+SILENCE = 60           # s: swapload.sh says something every 10
+SETUP = 120            # s: mounts, copies of the kit, and the cleaning up
+INTERVAL = 10000       # ms between two runs of the verifiers
+LIST = {'kvm': 'full', 'tcg': 'lean'}
+
+
+@dataclass
+class Shape:
+    """One machine: MEM of the guest, kernel command line."""
+    mem: str
+    append: str
+
+
+SHAPES = {
+    '700M,nomemcg': Shape('700M', 'cgroup_disable=memory lockstep.cgroup=v1'),
+    '700M,memcg-v1': Shape('700M', 'lockstep.cgroup=v1'),
+    '1G,memcg-v1': Shape('1G', 'lockstep.cgroup=v1'),
+    '1G,memcg-v2': Shape('1G', 'lockstep.cgroup=v2'),
+    'scaled': Shape('2G', 'lockstep.cgroup=v2'),
+}
+ALIASES = {'700M,memcg': '700M,memcg-v1', '1G,memcg': '1G,memcg-v1'}
+
+# Console reports that an injected fault brings with it.
+INJECTED = {
+    'failslab': r'page allocation failure|SLUB: Unable to allocate|invoked oom-killer|segfault at',
+    'fail_page_alloc': r'page allocation failure|SLUB: Unable to allocate|invoked oom-killer|segfault at',
+    'fail_make_request': r'I/O error|Read-error on swap-device|Write-error on swap-device|segfault at',
+}
+# Which kind of finding a failed test of the load stands for.
+COVERS = {'objects_identical': 'corruption', 'builds_ran': 'corruption', 'no_splat': 'splat',
+          'no_unexpected_oom': 'oom', 'no_violation_growth': 'violation'}
+KINDS = ('panic', 'killed', 'corruption', 'oom', 'splat', 'violation', 'cleanup', 'test', 'broken')
+
+
+@dataclass
+class Finding:
+    """One thing that is not as it should be. seconds: of the load, None when unknown;
+    known: reason and removal condition of the list's entry, '' when it is new."""
+    kind: str
+    text: str
+    seconds: float = None
+    known: str = ''
+
+
+@dataclass
+class Outcome:
+    """One load. report: report.txt's values; ok: it ran, and nothing new was found."""
+    shape: str
+    config: str
+    outdir: Path
+    seconds: float
+    report: dict
+    findings: list = field(default_factory=list)
+    tests: list = field(default_factory=list)     # (name, status, detail)
+    boot: verdict.Verdict = None                  # the verdict on the boot
+    svg: str = ''
+
+    @property
+    def ok(self):
+        """Objects were compared and every finding is a known one."""
+        return number(self.report, 'objects_compared') > 0 and all(f.known for f in self.findings)
+
+
+def shape_name(value):
+    """A shape's name, from SHAPE= or a short form of it."""
+    name = ALIASES.get(value, value)
+    if name not in SHAPES:
+        raise common.Fail(f'SHAPE={value}: not one of {" ".join(SHAPES)}')
+    return name
+
+
+def minutes_of(value):
+    """MINUTES= as float."""
+    if not re.fullmatch(r'\d+(\.\d+)?', str(value)) or float(value) <= 0:
+        raise common.Fail(f'MINUTES={value}: must be a number above 0')
+    return float(value)
+
+
+def disturbers_of(value):
+    """DISTURB= for swapload.sh -x; which names there are it knows itself."""
+    if not re.fullmatch(r'[+-]?[a-z_]+(,[+-]?[a-z_]+)*', value):
+        raise common.Fail(f'DISTURB={value}: a comma list of names, +name and -name, or '
+                          'default, none, all')
+    return value
+
+
+def conf(steps, interval, args):
+    """/lockstep/load.conf."""
+    return kit.quoted({'LIST': steps, 'INTERVAL': interval, 'ARGS': ' '.join(args)}).encode()
+
+
+class Progress:
+    """The load's last word on the console, for the progress line."""
+
+    def __init__(self):
+        self.held, self.word = '', None
+
+    def __call__(self, data):
+        self.held = (self.held + data.decode(errors='replace').replace('\r', ''))[-4096:]
+        said = re.findall(r'stderr: (.*)\n', self.held)
+        if said:
+            self.word = said[-1][:64]
+        return self.word
+
+
+def run(config, shape, minutes, outdir, *, disturb='default', interval=INTERVAL, kernel=None,
+        tests_dir=None, obj=None, steps=None, smp=None, more=(), known=None):
+    """Boot `config`'s kernel in `shape` and load it for `minutes` guest minutes; Outcome, and
+    everything the guest wrote in outdir. kernel, tests_dir: built ones instead of
+    building; steps: which list of the kit; more: further words for swapload.sh."""
+    shape, outdir = shape_name(shape), Path(outdir)
+    kernel = kernel or build.kernel_image(config)
+    obj = Path(obj or common.OUT / 'build' / config)
+    tests_dir = tests_dir or build.selftests(common.LINUX, common.OUT / 'selftests' / 'load',
+                                             targets=TARGETS)
+    if not (tests_dir / 'mm/swapload/swapload.sh').is_file():
+        raise common.Fail(f'{tests_dir}: no mm/swapload there: the series in linux/ has no load')
+    if outdir.exists():
+        shutil.rmtree(outdir)
+    outdir.mkdir(parents=True)
+    accel = boot.accelerator(kernel)[1]
+    factor = boot.scale(accel)
+    args = ['-m', f'{minutes:g}', '-s', shape, '-x', disturb, '-S', str(factor),
+            '-w', '/dev/vdc,/dev/vdd', *more]
+    initrd = image.make_image(outdir / 'guest.cpio', tree_dirs={'/lockstep/mm': tests_dir / 'mm'},
+                              extra={'/lockstep/load.conf': conf(steps or LIST[accel], interval, args)})
+    disks = [(kit.make_kit(), 'ro'), kit.ext4(outdir / 'results.img', RESULTS, label='results'),
+             *(boot.scratch(outdir / f'swap{n}.img', SWAP) for n in (0, 1))]
+    how = SHAPES[shape]
+    mem = common.setting('MEM', how.mem) if shape == 'scaled' else how.mem
+    done = boot.boot(kernel, initrd, outdir, mode='exec', exec_path='/bin/load',
+                     smp=smp or common.count('SMP', 2), mem=mem, disks=disks,
+                     append=' '.join(filter(None, (APPEND, how.append, common.setting('APPEND', '')))),
+                     limit=SILENCE, silence=SILENCE, accel=accel, on_console=Progress(),
+                     ceiling=minutes * 60 / factor + 3 * SETUP)
+    fetch_results(outdir)
+    return judge(config, shape, outdir, done, obj=obj, disturb=disturb, known=known)
+
+
+def fetch_results(outdir):
+    """Copy what the guest wrote from its disk to outdir, and remove the disks."""
+    disk = outdir / 'results.img'
+    # 0 to 2: clean or repaired; the guest may have died with its journal open.
+    done = common.run([kit.which('e2fsck'), '-fy', disk], check=False)
+    if done.returncode > 2:
+        common.say(f'    {disk.name}: e2fsck: exit {done.returncode}: results may be incomplete')
+    with_out = common.run([kit.which('debugfs'), '-R', f'rdump /out {outdir}', disk], check=False)
+    folder = outdir / 'out'
+    if folder.is_dir():
+        for path in folder.iterdir():
+            path.replace(outdir / path.name)
+        folder.rmdir()
+    else:
+        common.say(f'    no results on the disk: {with_out.stdout.strip().splitlines()[-1:]}')
+    for path in outdir.glob('*.img'):
+        path.unlink()
+
+
+def read_report(path):
+    """report.txt as {key: value}; {} when the guest wrote none."""
+    try:
+        lines = Path(path).read_text(errors='replace').splitlines()
+    except OSError:
+        return {}
+    return dict(line.split('=', 1) for line in lines if '=' in line)
+
+
+def number(report, key):
+    """A count in the report; 0 when it is not there."""
+    found = re.match(r'-?\d+', report.get(key, ''))
+    return int(found[0]) if found else 0
+
+
+def read_events(path):
+    """events.log as [(seconds, kind, text)]."""
+    try:
+        lines = Path(path).read_text(errors='replace').splitlines()
+    except OSError:
+        return []
+    parts = (line.split('\t', 2) for line in lines)
+    return [(float(p[0]), p[1], p[2]) for p in parts
+            if len(p) == 3 and re.fullmatch(r'\d+(\.\d+)?', p[0])]
+
+
+def injected(disturb):
+    """Allow-list entries for what the injected faults of this run cause."""
+    return [splat.Allow(re.compile(pattern), f'{name} injects faults', 'without it')
+            for name, pattern in INJECTED.items() if re.search(rf'(^|[,+]){name}|^all', disturb)]
+
+
+def judge(config, shape, outdir, done, *, obj=None, disturb='default', known=None, linux=None):
+    """The Outcome of a boot.Boot whose results are in outdir; writes load.json, summary.txt
+    and load.svg there. known: entries of the list of known findings."""
+    known = splat.load_allow(KNOWN) if known is None else known
+    report, events = read_report(outdir / 'report.txt'), read_events(outdir / 'events.log')
+    found = verdict.judge(
+        outdir, qemu_exit=done.qemu_exit, ended=done.ended, console=done.console,
+        results=done.results, nonce=done.nonce, tree=linux or common.LINUX,
+        vmlinux=obj and obj / 'vmlinux', expect='exec',
+        oom_ok=report.get('oom_kills_allowed') == '1',
+        allow=[*splat.load_allow(), *injected(disturb)])
+    text = done.results.read_text(errors='replace') if done.results.is_file() else ''
+    parsed = ktap.parse_results(text, linux or common.LINUX) if text.strip() else None
+    outcome = Outcome(shape, config, outdir, done.seconds, report, boot=found)
+    outcome.findings = findings(found, report, events, parsed)
+    for finding in outcome.findings:
+        # Data that was lost and a guest that died are never let pass.
+        entry = next((e for e in known if e.pattern.search(f'{finding.kind}: {finding.text}')), None)
+        if entry and not finding.known and finding.kind not in ('panic', 'killed', 'broken'):
+            finding.known = f'{entry.reason}; goes {entry.remove}'
+    outcome.tests = [(leaf.name.rsplit('.', 1)[-1], leaf.status, leaf.detail)
+                     for leaf in (parsed.leaves() if parsed else [])]
+    try:
+        plot.svg(outdir / 'samples.tsv', outdir / 'load.svg', f'{shape}, {config}')
+        outcome.svg = str(outdir / 'load.svg')
+    except common.Fail as e:
+        common.say(f'    no picture: {e}')
+    common.write(outdir / 'load.json', json.dumps(record(outcome), indent=1) + '\n')
+    common.write(outdir / 'summary.txt', summary(outcome) + '\n')
+    return outcome
+
+
+def findings(found, report, events, parsed):
+    """Every Finding of one load, the worst kind first: from the verdict on the boot, report.txt,
+    events.log and the results."""
+    out = []
+
+    def add(kind, text, seconds=None, known=''):
+        out.append(Finding(kind, text, seconds, known))
+
+    def first(*kinds):
+        """The first event of these kinds: (text with ': ' before it, seconds)."""
+        return next(((f': {text}', when) for when, kind, text in events if kind in kinds), ('', None))
+
+    panic = [s for s in found.splats if s.fatal or 'Kernel panic' in s.text]
+    died = found.checks['qemu'] + [r for r in found.checks['sentinel'] if 'rc=' not in r]
+    if panic:
+        add('panic', panic[0].text, stamp(panic[0]))
+    elif died:
+        add('killed', '; '.join(died), events[-1][0] if events else None)
+    else:
+        for reason in found.checks['sentinel']:
+            why = next((line for line in reversed(found.tail) if 'stderr: ' in line), '')
+            add('broken', reason + (f': {why.split("stderr: ", 1)[1]}' if why else ''))
+        if not report:
+            add('broken', 'the load wrote no report.txt')
+    for key, what, kinds in (('objects_different', 'objects are not as they were built before', ('corrupt',)),
+                             ('ballast_different', 'kB of the ballast changed by themselves', ('ballast',)),
+                             ('steps_failed', 'build steps failed without a cause', ('step_failed',)),
+                             ('fs_errors', 'errors of the file system on the loop device', ('fs',))):
+        if number(report, key):
+            add('corruption', f'{number(report, key)} {what}{first(*kinds)[0]}', first(*kinds)[1])
+    if number(report, 'oom_kills') and report.get('oom_kills_allowed') == '0':
+        add('oom', f'{number(report, "oom_kills")} OOM kills that the shape does not allow{first("oom")[0]}',
+            first('oom')[1])
+    for s in found.splats:
+        if s not in panic and not (s.kind == 'oom' and (s.allowed_by or any(f.kind == 'oom' for f in out))):
+            add('violation' if s.kind == 'violation' else 'splat', s.text, stamp(s), s.allowed_by or '')
+    seen = {f.text.split(':')[1].strip(): f for f in out if f.kind == 'violation' and ':' in f.text}
+    for key, value in report.items():
+        name = key.removeprefix('verify.')
+        if name != key and number(report, key):
+            # Counted each time, printed once: the print says of what kind they are.
+            known = seen[name].known if name in seen else ''
+            add('violation', f'{name}: {value} violations counted', first('verify')[1], known)
+    if report.get('cleanup', 'complete') != 'complete':
+        add('cleanup', f'left behind: {report["cleanup"]}')
+    have = {f.kind for f in out}
+    if parsed:
+        for leaf in parsed.leaves():
+            name = leaf.name.rsplit('.', 1)[-1]
+            kind = COVERS.get(name, 'cleanup' if name == 'cleanup_complete' else 'test')
+            if leaf.status not in ktap.GOOD and (kind == 'test' or kind not in have):
+                add(kind, f'{name}{": " + leaf.detail if leaf.detail else ""} ({leaf.status})')
+        if not have & {'panic', 'killed'}:
+            out += [Finding('broken', f'results: {problem}') for problem in parsed.problems]
+    return sorted(out, key=lambda f: KINDS.index(f.kind))
+
+
+def stamp(splat_found):
+    """Guest seconds since boot of a splat, from its first stamped line; None without."""
+    for line in splat_found.context:
+        at = splat.STAMP.search(line)
+        if at:
+            return float(at[1])
+    return None
+
+
+def record(outcome):
+    """The Outcome for load.json and the soak's state."""
+    return {'shape': outcome.shape, 'config': outcome.config, 'ok': outcome.ok,
+            'wall_seconds': outcome.seconds, 'report': outcome.report,
+            'findings': [asdict(f) for f in outcome.findings], 'tests': outcome.tests,
+            'svg': outcome.svg, 'folder': str(outcome.outdir)}
+
+
+def state(outcome):
+    """One word: how it came out."""
+    new = [f.kind for f in outcome.findings if not f.known]
+    if new:
+        return new[0]
+    if not number(outcome.report, 'objects_compared'):
+        return 'nothing compared'
+    return 'known' if outcome.findings else 'good'
+
+
+def summary(outcome):
+    """The report for a reader."""
+    r = outcome.report
+
+    def pages(key):
+        return f'{number(r, key)} pages, {number(r, key) * 4 / 1024:.0f} MB'
+    lines = [f'  load {outcome.shape}, {outcome.config}: {state(outcome)}']
+    rows = [('load', f'{r.get("seconds", "?")} s, ended: {r.get("end", "no report")}'),
+            ('iterations', f'{r.get("iterations", 0)} (tmpfs {r.get("iterations.tmpfs", "?")}, '
+                           f'ext4 {r.get("iterations.ext4", "?")})'),
+            ('build steps', f'{r.get("steps", 0)}: {r.get("steps_failed", 0)} failed, '
+                            f'{r.get("steps_killed_oom", 0)} OOM-killed, '
+                            f'{r.get("steps_failed_expected", 0)} by injected faults'),
+            ('objects compared', f'{r.get("objects_compared", 0)}, different {r.get("objects_different", 0)}'),
+            ('swap in', pages('swap_in_pages')), ('swap out', pages('swap_out_pages')),
+            ('OOM kills', f'{r.get("oom_kills", 0)}, '
+                          f'{"allowed" if r.get("oom_kills_allowed") == "1" else "not allowed"}')]
+    rows += [(key, value) for key, value in r.items() if key.startswith(('verify', 'disturb.'))]
+    rows.append(('splats', f'{sum(not s.allowed_by for s in outcome.boot.splats)}, let pass '
+                           f'{sum(bool(s.allowed_by) for s in outcome.boot.splats)}'))
+    lines += [f'    {name:<26}{value}' for name, value in rows]
+    for f in outcome.findings:
+        at = f' at {f.seconds:.0f} s' if f.seconds is not None else ''
+        lines.append(f'    {"known" if f.known else "NEW"} {f.kind}{at}: {f.text}'
+                     + (f' ({f.known})' if f.known else ''))
+    if outcome.boot.decoded:
+        lines += ['  stack traces:', *(f'      {line}' for line in outcome.boot.decoded.splitlines())]
+    if any(f.kind in ('panic', 'killed', 'broken') for f in outcome.findings):
+        lines += ['  end of the console:', *(f'    | {line}' for line in outcome.boot.tail[-15:])]
+    return '\n'.join(lines)
+
+
+def short():
+    """The short load for make test: [(name, ok, why)]; ok None: skipped. At most 6 minutes
+    emulated. Known findings are good, with the reason."""
+    outcome = run('debug', '700M,memcg-v1', 1.5, common.OUT / 'test' / 'load', steps='short')
+    common.say(summary(outcome))
+    named = {'PASS': True, 'SKIP': None}
+    known = {COVERS.get(name) for name in COVERS} & {f.kind for f in outcome.findings if f.known} - \
+        {f.kind for f in outcome.findings if not f.known}
+    rows = []
+    for name, status, detail in outcome.tests:
+        ok = named.get(status, False)
+        if ok is False and COVERS.get(name) in known:
+            ok, detail = True, 'known'
+        rows.append((f'load {name}', ok, detail))
+    new = [f for f in outcome.findings if not f.known]
+    rows.append(('load: nothing new found', not new, '; '.join(f'{f.kind}: {f.text}' for f in new)))
+    rows.append(('load: objects compared', number(outcome.report, 'objects_compared') > 0,
+                 f'see {outcome.outdir}'))
+    return rows
+
+
+def settings():
+    """What make load was told, checked before anything is built."""
+    config = common.setting('CONFIG', 'debug')
+    build.fragments(config)
+    interval = common.setting('INTERVAL', str(INTERVAL))
+    if not interval.isdigit():
+        raise common.Fail(f'INTERVAL={interval}: milliseconds, or 0 for no verifier')
+    return {'config': config, 'shape': shape_name(common.setting('SHAPE', '700M,memcg-v1')),
+            'minutes': minutes_of(common.setting('MINUTES', '30')), 'interval': int(interval),
+            'disturb': disturbers_of(common.setting('DISTURB', 'default'))}
+
+
+def main():
+    """make load. Settings: MINUTES, SHAPE, CONFIG, DISTURB, INTERVAL (ms), SMP, APPEND, MEM (of
+    the shape `scaled`). Exit 1 when it found something new."""
+    how = settings()
+    stages = common.Stages('the base and the series', f'build the {how["config"]} kernel',
+                           'build the selftests', 'the kit', 'the load')
+    with common.lock():
+        with stages.stage('the base and the series'):
+            fetch.base_repo()
+            tree.make_tree()
+        with stages.stage(f'build the {how["config"]} kernel'):
+            kernel = build.kernel_image(how['config'])
+        with stages.stage('build the selftests'):
+            tests = build.selftests(common.LINUX, common.OUT / 'selftests' / 'load', targets=TARGETS)
+        with stages.stage('the kit', 'two minutes when cold'):
+            kit.make_kit()
+        with stages.stage('the load', f'{how["minutes"]:g} min and the set-up'):
+            outcome = run(how['config'], how['shape'], how['minutes'],
+                          common.OUT / 'load' / f'{how["shape"]}-{how["config"]}',
+                          disturb=how['disturb'], interval=how['interval'], kernel=kernel,
+                          tests_dir=tests)
+    common.say('\n' + summary(outcome) + '\n')
+    common.say(stages.table())
+    common.say(f'\nlogs and load.svg in {outcome.outdir}')
+    return 0 if outcome.ok else 1
