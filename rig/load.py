@@ -68,7 +68,7 @@ class Outcome:
     seconds: float
     report: dict
     findings: list = field(default_factory=list)
-    tests: list = field(default_factory=list)     # (name, status, detail)
+    tests: list = field(default_factory=list)     # (name, detail, status)
     boot: verdict.Verdict = None                  # the verdict on the boot
     svg: str = ''
 
@@ -225,8 +225,7 @@ def judge(config, shape, outdir, done, *, obj=None, disturb='default', known=Non
         entry = next((e for e in known if e.pattern.search(f'{finding.kind}: {finding.text}')), None)
         if entry and not finding.known and finding.kind not in ('panic', 'killed', 'broken'):
             finding.known = f'{entry.reason}; goes {entry.remove}'
-    outcome.tests = [(leaf.name.rsplit('.', 1)[-1], leaf.status, leaf.detail)
-                     for leaf in (parsed.leaves() if parsed else [])]
+    outcome.tests = [(*named(leaf), leaf.status) for leaf in (parsed.leaves() if parsed else [])]
     try:
         plot.svg(outdir / 'samples.tsv', outdir / 'load.svg', f'{shape}, {config}')
         outcome.svg = str(outdir / 'load.svg')
@@ -285,13 +284,19 @@ def findings(found, report, events, parsed):
     have = {f.kind for f in out}
     if parsed:
         for leaf in parsed.leaves():
-            name = leaf.name.rsplit('.', 1)[-1]
+            name, detail = named(leaf)
             kind = COVERS.get(name, 'cleanup' if name == 'cleanup_complete' else 'test')
             if leaf.status not in ktap.GOOD and (kind == 'test' or kind not in have):
-                add(kind, f'{name}{": " + leaf.detail if leaf.detail else ""} ({leaf.status})')
+                add(kind, f'{name}{": " + detail if detail else ""} ({leaf.status})')
         if not have & {'panic', 'killed'}:
             out += [Finding('broken', f'results: {problem}') for problem in parsed.problems]
     return sorted(out, key=lambda f: KINDS.index(f.kind))
+
+
+def named(leaf):
+    """(name, detail) of a test of the load: what stands behind a # explains it."""
+    name, _, detail = leaf.name.partition(' # ')
+    return name.strip(), ' '.join(filter(None, (detail.strip(), leaf.detail)))
 
 
 def stamp(splat_found):
@@ -358,12 +363,12 @@ def short():
     emulated. Known findings are good, with the reason."""
     outcome = run('debug', '700M,memcg-v1', 1.5, common.OUT / 'test' / 'load', steps='short')
     common.say(summary(outcome))
-    named = {'PASS': True, 'SKIP': None}
+    good = {'PASS': True, 'SKIP': None}
     known = {COVERS.get(name) for name in COVERS} & {f.kind for f in outcome.findings if f.known} - \
         {f.kind for f in outcome.findings if not f.known}
     rows = []
-    for name, status, detail in outcome.tests:
-        ok = named.get(status, False)
+    for name, detail, status in outcome.tests:
+        ok = good.get(status, False)
         if ok is False and COVERS.get(name) in known:
             ok, detail = True, 'known'
         rows.append((f'load {name}', ok, detail))
