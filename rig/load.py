@@ -37,12 +37,16 @@ SHAPES = {
 }
 ALIASES = {'700M,memcg': '700M,memcg-v1', '1G,memcg': '1G,memcg-v1'}
 
-# Console reports that an injected fault brings with it.
-INJECTED = {
-    'failslab': r'page allocation failure|SLUB: Unable to allocate|invoked oom-killer|segfault at',
-    'fail_page_alloc': r'page allocation failure|SLUB: Unable to allocate|invoked oom-killer|segfault at',
-    'fail_make_request': r'I/O error|Read-error on swap-device|Write-error on swap-device|segfault at',
+# Console reports that a disturber brings with it; they are counted and no findings.
+SEGFAULT = r'\[\d+\]: segfault at '
+EXPECTED = {
+    'hotplug': r'page dumped because: (unmovable page|isolation failed|migration failure)',
+    'failslab': rf'invoked oom-killer|{SEGFAULT}',
+    'fail_page_alloc': rf'page allocation failure|SLUB: Unable to allocate|invoked oom-killer|{SEGFAULT}',
+    'fail_make_request': rf'I/O error|(Read|Write)-error on swap-device|{SEGFAULT}',
 }
+BROUGHT = 'expected of '
+INJECTING = ('failslab', 'fail_page_alloc', 'fail_make_request')
 # Which kind of finding a failed test of the load stands for.
 COVERS = {'objects_identical': 'corruption', 'builds_ran': 'corruption', 'no_splat': 'splat',
           'no_unexpected_oom': 'oom', 'no_violation_growth': 'violation'}
@@ -199,10 +203,20 @@ def read_events(path):
             if len(p) == 3 and re.fullmatch(r'\d+(\.\d+)?', p[0])]
 
 
-def injected(disturb):
-    """Allow-list entries for what the injected faults of this run cause."""
-    return [splat.Allow(re.compile(pattern), f'{name} injects faults', 'without it')
-            for name, pattern in INJECTED.items() if re.search(rf'(^|[,+]){name}|^all', disturb)]
+def disturbed(name, report, disturb):
+    """Did the disturber `name` run? By the report; of a guest that wrote none by DISTURB."""
+    said = report.get(f'disturb.{name}')
+    if said is not None:
+        return said != 'off' and not said.startswith('not available')
+    words = [w.lstrip('+') for w in disturb.split(',')]
+    default = name not in INJECTING and (words[0] == 'default' or words[0][0] == '-')
+    return f'-{name}' not in words and (name in words or 'all' in words or default)
+
+
+def expected(report, disturb):
+    """Allow-list entries for what the disturbers of this run cause."""
+    return [splat.Allow(re.compile(pattern), f'{BROUGHT}{name}', 'without it')
+            for name, pattern in EXPECTED.items() if disturbed(name, report, disturb)]
 
 
 def judge(config, shape, outdir, done, *, obj=None, disturb='default', known=None, linux=None):
@@ -215,7 +229,7 @@ def judge(config, shape, outdir, done, *, obj=None, disturb='default', known=Non
         results=done.results, nonce=done.nonce, tree=linux or common.LINUX,
         vmlinux=obj and obj / 'vmlinux', expect='exec',
         oom_ok=report.get('oom_kills_allowed') == '1',
-        allow=[*splat.load_allow(), *injected(disturb)])
+        allow=[*splat.load_allow(), *expected(report, disturb)])
     text = done.results.read_text(errors='replace') if done.results.is_file() else ''
     parsed = ktap.parse_results(text, linux or common.LINUX) if text.strip() else None
     outcome = Outcome(shape, config, outdir, done.seconds, report, boot=found)
@@ -248,10 +262,11 @@ def findings(found, report, events, parsed):
         """The first event of these kinds: (text with ': ' before it, seconds)."""
         return next(((f': {text}', when) for when, kind, text in events if kind in kinds), ('', None))
 
+    zero = float(report.get('load_started_uptime') or 0)
     panic = [s for s in found.splats if s.fatal or 'Kernel panic' in s.text]
     died = found.checks['qemu'] + [r for r in found.checks['sentinel'] if 'rc=' not in r]
     if panic:
-        add('panic', panic[0].text, stamp(panic[0]))
+        add('panic', panic[0].text, since(panic[0], zero))
     elif died:
         add('killed', '; '.join(died), events[-1][0] if events else None)
     else:
@@ -270,8 +285,11 @@ def findings(found, report, events, parsed):
         add('oom', f'{number(report, "oom_kills")} OOM kills that the shape does not allow{first("oom")[0]}',
             first('oom')[1])
     for s in found.splats:
+        if (s.allowed_by or '').startswith(BROUGHT):
+            continue
         if s not in panic and not (s.kind == 'oom' and (s.allowed_by or any(f.kind == 'oom' for f in out))):
-            add('violation' if s.kind == 'violation' else 'splat', s.text, stamp(s), s.allowed_by or '')
+            add('violation' if s.kind == 'violation' else 'splat', s.text,
+                since(s, zero), s.allowed_by or '')
     seen = {f.text.split(':')[1].strip(): f for f in out if f.kind == 'violation' and ':' in f.text}
     for key, value in report.items():
         name = key.removeprefix('verify.')
@@ -299,13 +317,10 @@ def named(leaf):
     return name.strip(), ' '.join(filter(None, (detail.strip(), leaf.detail)))
 
 
-def stamp(splat_found):
-    """Guest seconds since boot of a splat, from its first stamped line; None without."""
-    for line in splat_found.context:
-        at = splat.STAMP.search(line)
-        if at:
-            return float(at[1])
-    return None
+def since(found, zero):
+    """Seconds from guest uptime `zero` to a splat's first stamped line; None without one."""
+    stamps = (splat.STAMP.search(line) for line in found.context)
+    return next((round(float(at[1]) - zero, 1) for at in stamps if at), None)
 
 
 def record(outcome):
@@ -344,8 +359,9 @@ def summary(outcome):
             ('OOM kills', f'{r.get("oom_kills", 0)}, '
                           f'{"allowed" if r.get("oom_kills_allowed") == "1" else "not allowed"}')]
     rows += [(key, value) for key, value in r.items() if key.startswith(('verify', 'disturb.'))]
-    rows.append(('splats', f'{sum(not s.allowed_by for s in outcome.boot.splats)}, let pass '
-                           f'{sum(bool(s.allowed_by) for s in outcome.boot.splats)}'))
+    passed = [s.allowed_by for s in outcome.boot.splats if s.allowed_by]
+    rows.append(('splats', f'{len(outcome.boot.splats) - len(passed)}, let pass {len(passed)}, of them '
+                           f'{sum(why.startswith(BROUGHT) for why in passed)} expected of a disturber'))
     lines += [f'    {name:<26}{value}' for name, value in rows]
     for f in outcome.findings:
         at = f' at {f.seconds:.0f} s' if f.seconds is not None else ''

@@ -159,9 +159,27 @@ class Judgement(Case):
         self.assertEqual(self.kinds(self.judge(console=console)), ['splat'])
         for disturb in ('default,+fail_page_alloc', 'all', 'fail_page_alloc'):
             outcome = self.judge(console=console, disturb=disturb)
-            self.assertTrue(outcome.ok, disturb)
-            self.assertIn('injects faults', outcome.findings[0].known)
-        self.assertFalse(self.judge(console=console, disturb='default,-fail_page_alloc').ok)
+            self.assertEqual((outcome.ok, outcome.findings), (True, []), disturb)
+            self.assertIn('1 expected of a disturber', load.summary(outcome))
+        self.assertFalse(self.judge(console=console, disturb='all,-fail_page_alloc').ok)
+        # What really ran counts, not what was asked for.
+        for said, ok in (('done=3', True), ('off', False), ('not available: no file', False)):
+            outcome = self.judge(console=console, disturb='all',
+                                 report=self.changed(disturb__failslab='off', disturb__fail_page_alloc=said))
+            self.assertEqual(outcome.ok, ok, said)
+
+    def test_pages_that_cannot_be_offlined(self):
+        console = '[   60.000000] page dumped because: unmovable page'
+        self.assertTrue(self.judge(console=console).ok)
+        self.assertTrue(self.judge(console=console, disturb='-ksm').ok)
+        self.assertFalse(self.judge(console=console, disturb='-hotplug').ok)
+        self.assertFalse(self.judge(console=console, disturb='none').ok)
+        self.assertFalse(self.judge(console=console.replace('unmovable page', 'VM_BUG_ON')).ok)
+
+    def test_seconds_count_from_the_loads_begin(self):
+        outcome = self.judge(console='[   60.000000] BUG: Bad page state in process cc1  pfn:12345',
+                             report=self.changed(load_started_uptime='12.50'))
+        self.assertEqual(outcome.findings[0].seconds, 47.5)
 
     def test_violations_known_and_new(self):
         entry = splat.Allow(load.re.compile('^violation: free_lists:'), 'v6.1 mixes types',
