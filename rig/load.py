@@ -145,21 +145,25 @@ def run(config, shape, minutes, outdir, *, disturb='default', interval=INTERVAL,
             '-w', '/dev/vdc,/dev/vdd', *more]
     initrd = image.make_image(outdir / 'guest.cpio', tree_dirs={'/lockstep/mm': tests_dir / 'mm'},
                               extra={'/lockstep/load.conf': conf(steps or LIST[accel], interval, args)})
-    disks = [(kit.make_kit(), 'ro'), kit.ext4(outdir / 'results.img', RESULTS, label='results'),
-             *(boot.scratch(outdir / f'swap{n}.img', SWAP) for n in (0, 1))]
     how = SHAPES[shape]
     mem = common.setting('MEM', how.mem) if shape == 'scaled' else how.mem
-    done = boot.boot(kernel, initrd, outdir, mode='exec', exec_path='/bin/load',
-                     smp=smp or common.count('SMP', 2), mem=mem, disks=disks,
-                     append=' '.join(filter(None, (APPEND, how.append, common.setting('APPEND', '')))),
-                     limit=SILENCE, silence=SILENCE, accel=accel, on_console=Progress(),
-                     ceiling=minutes * 60 / factor + 3 * SETUP)
-    fetch_results(outdir)
+    try:
+        disks = [(kit.make_kit(), 'ro'), kit.ext4(outdir / 'results.img', RESULTS, label='results'),
+                 *(boot.scratch(outdir / f'swap{n}.img', SWAP) for n in (0, 1))]
+        done = boot.boot(kernel, initrd, outdir, mode='exec', exec_path='/bin/load',
+                         smp=smp or common.count('SMP', 2), mem=mem, disks=disks,
+                         append=' '.join(filter(None, (APPEND, how.append, common.setting('APPEND', '')))),
+                         limit=SILENCE, silence=SILENCE, on_console=Progress(),
+                         ceiling=minutes * 60 / factor + 3 * SETUP)
+        fetch_results(outdir)
+    finally:
+        for path in outdir.glob('*.img'):      # gigabytes, and nothing in them for a reader
+            path.unlink()
     return judge(config, shape, outdir, done, obj=obj, disturb=disturb, known=known)
 
 
 def fetch_results(outdir):
-    """Copy what the guest wrote from its disk to outdir, and remove the disks."""
+    """Copy what the guest wrote from its disk to outdir."""
     disk = outdir / 'results.img'
     # 0 to 2: clean or repaired; the guest may have died with its journal open.
     done = common.run([kit.which('e2fsck'), '-fy', disk], check=False)
@@ -173,8 +177,6 @@ def fetch_results(outdir):
         folder.rmdir()
     else:
         common.say(f'    no results on the disk: {with_out.stdout.strip().splitlines()[-1:]}')
-    for path in outdir.glob('*.img'):
-        path.unlink()
 
 
 def read_report(path):

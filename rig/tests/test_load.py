@@ -256,11 +256,47 @@ class Guest(Case):
         (folder / 'out/report.txt').write_text('end=complete\n')
         disk = kit.ext4(self.out / 'results.img', 16 << 20, folder)
         common.run([kit.which('debugfs'), '-w', '-R', 'ssv state 0', disk])   # not clean
-        (self.out / 'swap0.img').write_bytes(b'')
         load.fetch_results(self.out)
         self.assertEqual(load.read_report(self.out / 'report.txt'), {'end': 'complete'})
-        self.assertEqual(list(self.out.glob('*.img')), [])
         self.assertFalse((self.out / 'out').exists())
+
+    def test_a_run_is_fed_and_leaves_no_disks(self):
+        tests, kernel = self.dir / 'tests', self.dir / 'bzImage'
+        (tests / 'mm/swapload').mkdir(parents=True)
+        (tests / 'mm/swapload/swapload.sh').write_text('#!/bin/sh\n')
+        kernel.write_bytes(b'kernel')
+        (self.dir / 'kit.img').write_bytes(b'kit')
+        given = {}
+
+        def booted(_kernel, _initrd, outdir, **how):
+            given.update(how)
+            self.assertEqual([Path(d[0] if isinstance(d, tuple) else d).is_file() for d in how['disks']],
+                             [True] * 4)
+            if interrupted:
+                raise KeyboardInterrupt
+            return boot.Boot(0, 'exit', outdir / 'console.log', outdir / 'results.ktap', NONCE, 1, 1, 'tcg')
+
+        with mock.patch.object(boot, 'boot', booted), mock.patch.object(common, 'say'), \
+                mock.patch.object(kit, 'make_kit', lambda: self.dir / 'kit.img'), \
+                mock.patch.object(boot, 'accelerator', lambda _: ([], 'tcg', '')), \
+                mock.patch.object(load, 'judge', lambda *a, **k: 'judged'):
+            for interrupted in (False, True):
+                try:
+                    done = load.run('debug', '1G,memcg-v2', 12, self.out, disturb='none', kernel=kernel,
+                                    tests_dir=tests)
+                    self.assertEqual(done, 'judged')
+                except KeyboardInterrupt:
+                    self.assertTrue(interrupted)
+                self.assertEqual(list(self.out.glob('*.img')), [])
+        self.assertEqual((given['mem'], given['disks'][0][1]), ('1G', 'ro'))
+        self.assertIn('lockstep.cgroup=v2', given['append'])
+        self.assertGreater(given['ceiling'] * boot.scale('tcg'), 12 * 60 + 600)
+        archive = (self.out / 'guest.cpio').read_bytes()
+        for text in (b"-m 12 -s 1G,memcg-v2 -x none -S 10 -w /dev/vdc,/dev/vdd", b'LIST=lean'):
+            self.assertIn(text, archive)
+        (tests / 'mm/swapload/swapload.sh').unlink()
+        with self.assertRaisesRegex(common.Fail, 'has no load'):
+            load.run('debug', '1G,memcg-v2', 1, self.out, kernel=kernel, tests_dir=tests)
 
     def test_a_disk_without_results(self):
         kit.ext4(self.out / 'results.img', 16 << 20)
