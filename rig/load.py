@@ -50,6 +50,7 @@ INJECTING = ('failslab', 'fail_page_alloc', 'fail_make_request')
 # Which kind of finding a failed test of the load stands for.
 COVERS = {'objects_identical': 'corruption', 'builds_ran': 'corruption', 'no_splat': 'splat',
           'no_unexpected_oom': 'oom', 'no_violation_growth': 'violation'}
+WORDS = re.compile(r'(?:stderr|mm-lockstep): (.*)')    # the guest's for a reader
 KINDS = ('panic', 'killed', 'corruption', 'oom', 'splat', 'violation', 'cleanup', 'test', 'broken')
 
 
@@ -273,8 +274,8 @@ def findings(found, report, events, parsed):
         add('killed', '; '.join(died), events[-1][0] if events else None)
     else:
         for reason in found.checks['sentinel']:
-            why = next((line for line in reversed(found.tail) if 'stderr: ' in line), '')
-            add('broken', reason + (f': {why.split("stderr: ", 1)[1]}' if why else ''))
+            words = [m[1] for m in map(WORDS.search, found.tail) if m]
+            add('broken', ': '.join([reason, *words[-1:]]))
         if not report:
             add('broken', 'the load wrote no report.txt')
     for key, what, kinds in (('objects_different', 'objects are not as they were built before', ('corrupt',)),
