@@ -352,6 +352,8 @@ def summary(outcome):
         return f'{number(r, key)} pages, {number(r, key) * 4 / 1024:.0f} MB'
     lines = [f'  load {outcome.shape}, {outcome.config}: {state(outcome)}']
     rows = [('load', f'{r.get("seconds", "?")} s, ended: {r.get("end", "no report")}'),
+            ('first finding', f'{r["first_finding_seconds"]} s: {r.get("first_finding", "")}'
+             if 'first_finding_seconds' in r else 'none'),
             ('iterations', f'{r.get("iterations", 0)} (tmpfs {r.get("iterations.tmpfs", "?")}, '
                            f'ext4 {r.get("iterations.ext4", "?")})'),
             ('build steps', f'{r.get("steps", 0)}: {r.get("steps_failed", 0)} failed, '
@@ -396,6 +398,39 @@ def short():
     rows.append(('load: objects compared', number(outcome.report, 'objects_compared') > 0,
                  f'see {outcome.outdir}'))
     return rows
+
+
+def itself():
+    """The tests of the load, in the guest, on the debug kernel: that it sees a page that was
+    changed on purpose, a killed step, Ctrl-C, and runs again after all of them.
+    [(name, ok, why)] as short()'s."""
+    outdir, obj = common.OUT / 'test' / 'load-itself', common.OUT / 'build' / 'debug'
+    outdir.mkdir(parents=True, exist_ok=True)
+    kernel = build.kernel_image('debug')
+    tests_dir = build.selftests(common.LINUX, common.OUT / 'selftests' / 'load', targets=TARGETS)
+    found = test_itself(kernel, tests_dir, outdir, obj)
+    rows = [(f'load itself: {named(leaf)[0]}', {'PASS': True, 'SKIP': None}.get(leaf.status, False),
+             named(leaf)[1] or f'see {outdir}') for leaf in found.leaves]
+    return [*rows, ('load itself: boot', found.ok, '; '.join(found.reasons[:3]))]
+
+
+def test_itself(kernel, tests_dir, outdir, obj, linux=None):
+    """Boot swapload_selftest.sh; the Verdict."""
+    initrd = image.make_image(outdir / 'guest.cpio', tree_dirs={'/lockstep/mm': tests_dir / 'mm'},
+                              extra={'/lockstep/load.conf': conf('selftest', 0, [])})
+    try:
+        disks = [(kit.make_kit(), 'ro'), kit.ext4(outdir / 'results.img', RESULTS, label='results')]
+        done = boot.boot(kernel, initrd, outdir, mode='exec', exec_path='/bin/load', mem='1G',
+                         smp=common.count('SMP', 2), disks=disks, append=APPEND, limit=SETUP,
+                         silence=SILENCE, on_console=Progress())
+    finally:
+        for path in outdir.glob('*.img'):
+            path.unlink()
+    # It breaks things on purpose: the console has to be free of what only the kernel does.
+    return verdict.judge(
+        outdir, qemu_exit=done.qemu_exit, ended=done.ended, console=done.console, oom_ok=True,
+        results=done.results, nonce=done.nonce, tree=linux or common.LINUX, vmlinux=obj / 'vmlinux',
+        allow=[*splat.load_allow(), *expected({}, 'default')])
 
 
 def settings():

@@ -10,6 +10,7 @@ SHAPES = ('700M,nomemcg', '700M,memcg-v1', '1G,memcg-v1', '1G,memcg-v2')
 CONFIGS = ('debug', 'lockdep', 'kasan', 'kcsan')
 MINUTES = '30'
 VERSION = 1
+AGAIN = ('not run', 'broken')    # says nothing about the kernel: tried again by the next call
 
 
 def words(name, default):
@@ -77,7 +78,7 @@ def soak(how, home, kernels, tests_dir, run=run_one):
     for n, (config, shape) in enumerate(plan, 1):
         this = key(kernels[config], config, shape, how)
         held = done.get(this)
-        if held and held['state'] != 'not run':
+        if held and held['state'] not in AGAIN:
             common.say(f'[{n}/{len(plan)}] {shape}, {config}: {held["state"]}, from before')
             records.append(held)
             continue

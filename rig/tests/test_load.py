@@ -415,13 +415,13 @@ class Soak(Case):
         self.assertEqual(self.ran[5:], [('lockdep', '700M,nomemcg'), ('lockdep', '1G,memcg-v2')])
 
     def test_what_did_not_run_is_tried_again(self):
-        def broken(*args):
-            return {**self.run_one(*args), 'state': 'not run'}
         self.how['shapes'], self.how['configs'] = ['700M,nomemcg'], ['debug']
-        soak.soak(self.how, self.dir / 'soak', self.kernels, None, run=broken)
+        for state in soak.AGAIN:
+            soak.soak(self.how, self.dir / 'soak', self.kernels, None,
+                      run=lambda *args, state=state: {**self.run_one(*args), 'state': state})
         self.soak()
         self.soak()
-        self.assertEqual(len(self.ran), 2)
+        self.assertEqual(len(self.ran), 3)
 
     def test_a_damaged_state_is_not_trusted(self):
         (self.dir / 'soak').mkdir()
