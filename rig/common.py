@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,8 +123,18 @@ def run(cmd, *, cwd=None, env=None, log=None, check=True, text_input=None, quiet
     if check and child.returncode:
         tail = (error or out or '').strip().splitlines()[-1:] or ['no output']
         where = f', see {log.name}' if log else ''
-        raise Fail(f'{" ".join(map(str, cmd[:4]))}: exit {child.returncode}: {tail[0]}{where}')
+        raise Fail(f'{" ".join(map(str, cmd[:4]))}: exit {child.returncode}: {tail[0]}'
+                   f'{full(cwd or ".")}{where}')
     return subprocess.CompletedProcess(cmd, child.returncode, out, error)
+
+
+def full(path):
+    """Words for the end of an error when the disk of `path` is full, else ''. Programs
+    name the file that they could not write, seldom the reason."""
+    try:
+        return ' (no space left on its disk)' if shutil.disk_usage(path).free < 1 << 16 else ''
+    except OSError:
+        return ''
 
 
 def git(*args, cwd=LINUX, check=True, env=None, text_input=None):

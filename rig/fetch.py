@@ -202,7 +202,8 @@ def import_tar(stream, repo, text, what, strip=1):
         common.end(child)
     if child.returncode:
         line = next((x for x in error.splitlines() if x.startswith('fatal')), error[:100])
-        raise common.Fail(f'unpacking {what} into {common.CACHE}: {line or "git fast-import died"}')
+        raise common.Fail(f'unpacking {what} into {common.CACHE}: {line or "git fast-import died"}'
+                          f'{common.full(common.CACHE)}')
 
 
 def quoted(path):
