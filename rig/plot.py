@@ -80,7 +80,7 @@ def script(drawn, dest, data, title):
         return '"' + str(text).replace('\\', '\\\\').replace('"', '\\"') + '"'
     lines = [f'set terminal svg size 1000,{180 * len(drawn) + 40} dynamic font "sans,11" '
              'background "white"', f'set output {quote(dest)}', 'set datafile missing "?"',
-             'set grid', 'set key outside right top width -2', 'set rmargin 24', 'set lmargin 10',
+             'set grid', 'set key outside right top vertical maxcols 1 spacing 0.8', 'set rmargin 24', 'set lmargin 10',
              'set yrange [0:*]', 'set encoding utf8',
              f'set multiplot layout {len(drawn)},1 title {quote(title)} noenhanced']
     column = 2
