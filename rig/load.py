@@ -48,7 +48,8 @@ EXPECTED = {
 BROUGHT = 'expected of '
 INJECTING = ('failslab', 'fail_page_alloc', 'fail_make_request')
 # Which kind of finding a failed test of the load stands for.
-COVERS = {'objects_identical': 'corruption', 'builds_ran': 'corruption', 'no_splat': 'splat',
+COVERS = {'objects_identical': 'corruption', 'builds_ran': 'corruption', 'known_content': 'corruption',
+          'steps_succeeded': 'corruption', 'no_splat': 'splat',
           'no_unexpected_oom': 'oom', 'no_violation_growth': 'violation'}
 WORDS = re.compile(r'(?:stderr|mm-lockstep): (.*)')    # the guest's for a reader
 KINDS = ('panic', 'killed', 'corruption', 'oom', 'splat', 'violation', 'cleanup', 'test', 'broken')
@@ -280,6 +281,7 @@ def findings(found, report, events, parsed):
             add('broken', 'the load wrote no report.txt')
     for key, what, kinds in (('objects_different', 'objects are not as they were built before', ('corrupt',)),
                              ('ballast_different', 'kB of the ballast changed by themselves', ('ballast',)),
+                             ('ksm_different', 'pages that KSM merged changed by themselves', ('ksm', 'corrupt')),
                              ('steps_failed', 'build steps failed without a cause', ('step_failed',)),
                              ('fs_errors', 'errors of the file system on the loop device', ('fs',))):
         if number(report, key):
@@ -358,9 +360,13 @@ def summary(outcome):
                            f'ext4 {r.get("iterations.ext4", "?")})'),
             ('build steps', f'{r.get("steps", 0)}: {r.get("steps_failed", 0)} failed, '
                             f'{r.get("steps_killed_oom", 0)} OOM-killed, '
-                            f'{r.get("steps_failed_expected", 0)} by injected faults'),
+                            f'{r.get("steps_failed_expected", 0)} by injected faults, '
+                            f'{r.get("steps_killed", 0)} ended with the time'),
+            ('known content', f'{r.get("ballast_checked_kb", 0)} kB checked, different '
+                              f'{r.get("ballast_different", 0)}; KSM {r.get("ksm_different", 0)}'),
             ('objects compared', f'{r.get("objects_compared", 0)}, different {r.get("objects_different", 0)}'),
             ('swap in', pages('swap_in_pages')), ('swap out', pages('swap_out_pages')),
+            ('swap errors', f'{r.get("swap_read_errors", 0)} read, {r.get("swap_write_errors", 0)} written'),
             ('OOM kills', f'{r.get("oom_kills", 0)}, '
                           f'{"allowed" if r.get("oom_kills_allowed") == "1" else "not allowed"}')]
     rows += [(key, value) for key, value in r.items() if key.startswith(('verify', 'disturb.'))]

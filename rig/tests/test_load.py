@@ -35,7 +35,7 @@ verify.free_lists=0
 disturb.compact=done=12 failed=0
 cleanup=complete
 '''
-NAMES = ('builds_ran', 'objects_identical', 'no_unexpected_oom', 'no_violation_growth', 'no_splat',
+NAMES = ('builds_ran', 'objects_identical', 'known_content', 'no_unexpected_oom', 'no_violation_growth', 'no_splat',
          'cleanup_complete', 'disturb_compact')
 SAMPLES = ('seconds\tMemFree\tpswpin\tpswpout\tgroup_a\tpsi_mem_full\n'
            '0\t204800\t0\t0\t0\t0.00\n1\t102400\t256\t-\t1048576\t1.5\n2\t51200\t768\t512\t0\t9\n2\t5')
@@ -105,10 +105,10 @@ class Judgement(Case):
         self.assertEqual((outcome.ok, load.state(outcome)), (False, 'nothing compared'))
 
     def test_corruption(self):
-        for key, kind in (('objects_different', 'corrupt'), ('ballast_different', 'ballast'),
+        for key, kind in (('objects_different', 'corrupt'), ('ballast_different', 'ballast'), ('ksm_different', 'ksm'),
                           ('steps_failed', 'step_failed'), ('fs_errors', 'fs')):
             outcome = self.judge(report=self.changed(**{key: 1}), rc=0,
-                                 results=ktap(['objects_identical', 'builds_ran']),
+                                 results=ktap(['objects_identical', 'builds_ran', 'known_content']),
                                  events=f'12\tnote\tx\n44.5\t{kind}\tlib/x.o differs at 4096\n')
             self.assertEqual(self.kinds(outcome), ['corruption'], key)
             self.assertEqual(outcome.findings[0].seconds, 44.5)
@@ -199,8 +199,8 @@ class Judgement(Case):
         self.assertFalse(self.judge(report=None, end=False, known=[entry]).ok)
 
     def test_a_disturber_that_did_nothing(self):
-        results = ktap(['disturb_compact']).replace('not ok 7 disturb_compact',
-                                                    'not ok 7 disturb_compact # see a.log: done=0')
+        results = ktap(['disturb_compact']).replace('not ok 8 disturb_compact',
+                                                    'not ok 8 disturb_compact # see a.log: done=0')
         outcome = self.judge(results=results)
         self.assertEqual([(f.kind, f.text) for f in outcome.findings],
                          [('test', 'disturb_compact: see a.log: done=0 (FAIL)')])
@@ -210,7 +210,7 @@ class Judgement(Case):
         self.assertEqual(self.kinds(outcome), ['cleanup'])
 
     def test_results_cut_off(self):
-        outcome = self.judge(results=ktap().rsplit('ok 7', 1)[0])
+        outcome = self.judge(results=ktap().rsplit('ok 8', 1)[0])
         self.assertIn('broken', self.kinds(outcome))
 
     def test_without_samples_there_is_no_picture_and_a_reason(self):
@@ -336,8 +336,8 @@ class Short(Case):
         outcome = self.judge(report=self.changed(verify__lru=7), results=ktap(['no_violation_growth']))
         self.assertEqual({n for n, ok in self.rows(outcome).items() if not ok},
                          {'load no_violation_growth', 'load: nothing new found'})
-        outcome = self.judge(results=ktap().replace('ok 7 disturb_compact',
-                                                    'ok 7 disturb_compact # SKIP not available'))
+        outcome = self.judge(results=ktap().replace('ok 8 disturb_compact',
+                                                    'ok 8 disturb_compact # SKIP not available'))
         self.assertIsNone(self.rows(outcome)['load disturb_compact'])
 
 
