@@ -299,6 +299,32 @@ def python(paths):
     return found
 
 
+# docutils, run by Debian's python3: a developer's own may lack it. Sphinx's roles and
+# directives are none of docutils', so what it says of those is left out.
+RST = """
+import sys
+from docutils.core import publish_doctree
+for path in sys.argv[1:]:
+    publish_doctree(open(path, encoding='utf-8').read(), source_path=path, settings_overrides={
+        'report_level': 2, 'halt_level': 5, 'file_insertion_enabled': False})
+"""
+SPHINX = re.compile(r'interpreted text role|No role entry|directive type|No directive entry|'
+                    r'role "|directive "')
+
+
+def rst(paths):
+    """Findings of docutils on documents."""
+    if not paths:
+        return []
+    status, out = tool(['/usr/bin/python3', '-c', RST, *paths], cwd=common.ROOT)
+    found = [f'{shown(common.ROOT / match[1])}:{match[2]}: {match[3]}' for match in
+             re.finditer(r'^(\S+?):(\d+): (\((?:WARNING|ERROR|SEVERE)/\d\) .*)$', out, re.M)
+             if not SPHINX.search(match[3])]
+    if status and not found:
+        found.append(f'docutils:1: {(out.strip().splitlines() or [status])[-1]}')
+    return found
+
+
 def config_fragment(path):
     """Findings on one Kconfig fragment: its syntax, and no symbol with two values."""
     found, seen = [], {}
@@ -353,6 +379,7 @@ def findings_by_check(counts=None):
         trailers += selftest_trailer(mail, added)
     sources = tracked('mm/*.[ch]', 'include/*.h')
     scripts, modules = shell_scripts(), tracked('*.py')
+    documents = tracked('Documentation/*.rst')
     configs = sorted((common.ROOT / 'configs').glob('*.config'))
     everything = tracked()
 
@@ -368,11 +395,12 @@ def findings_by_check(counts=None):
             'kernel-doc': [f for part in docs for f in part],
             'shellcheck': shellcheck(scripts),
             'python': python(modules),
+            'documents': rst(documents),
             'configs': [f for path in configs for f in config_fragment(path)],
             'machine names': machine_names(everything, mirror_hosts()),
         }
     counts.update(zip(found, (1, len(mails), len(mails), len(mails), len(sources), len(scripts),
-                              len(modules), len(configs), len(everything))))
+                              len(modules), len(documents), len(configs), len(everything))))
     return found
 
 

@@ -247,6 +247,13 @@ class Lint(unittest.TestCase):
         self.put('configs/debug.config', 'CONFIG_A=y\n# CONFIG_A is not set\nCONFIG_B\n# CONFIG_C off\n')
         self.assertFinds('configs', 'debug.config:2: CONFIG_A=n, and y above', ':3: neither', ':4: neither')
 
+    def test_documents(self):
+        table = '==== ====\n{}    text\n==== ====\n'
+        self.put('Documentation/mm/a.rst', table.format('name ') + '\n:doc:`x`\n\n.. kernel-doc:: y\n')
+        self.assertEqual(self.findings(), {})
+        self.put('Documentation/mm/a.rst', table.format('too long'))
+        self.assertFinds('documents', r'Documentation/mm/a.rst:\d+: .*Malformed table')
+
     def test_machine_names(self):
         # put together here, so that this file passes its own check
         self.put('README.md', 'x\ncd /' + 'root/x\n')
