@@ -109,8 +109,8 @@ def summary(records):
     seen = {}
     for r in records:
         for f in r['findings']:
-            # Without numbers, so that one cause stands once.
-            text = re.sub(r'\b(0x)?[0-9a-f]*\d[0-9a-f]*\b', 'N', f['text'])
+            # Without numbers, and by its reason when it is known: one cause stands once.
+            text = f['known'] or re.sub(r'\b(0x)?[0-9a-f]*\d[0-9a-f]*\b', 'N', f['text'])
             seen.setdefault((f['kind'], text), [f, []])[1].append(f'{r["shape"]} {r["config"]}')
     for f, where in seen.values():
         out.append(f'  {"known" if f["known"] else "NEW"} {f["kind"]}: {f["text"]}'

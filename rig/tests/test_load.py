@@ -438,6 +438,14 @@ class Soak(Case):
         self.assertIn('2 of 4 loads without a new finding', text)
         self.assertRegex(text, r'all +8 +36 +0 +8\n')
 
+    def test_known_findings_stand_once_a_reason(self):
+        records = [{'shape': s, 'config': 'debug', 'ok': True, 'state': 'known', 'report': {}, 'findings': [
+            {'kind': 'violation', 'text': f'of {s}', 'seconds': 1, 'known': 'mixes; goes with x'}]}
+                   for s in soak.SHAPES]
+        text = soak.summary(records)
+        self.assertEqual(text.count('known violation'), 1)
+        self.assertIn('4 of 4 loads', text)
+
     def test_a_load_that_cannot_run_is_a_record(self):
         with mock.patch.object(load, 'run', side_effect=common.Fail('no kit')):
             held = soak.run_one('debug', '1G,memcg-v2', {**self.how}, None, None, self.dir)
