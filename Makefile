@@ -7,10 +7,11 @@ PYTHON ?= /usr/bin/python3
 RIG = $(PYTHON) -B -m rig
 
 export BASE CONFIG SMP MEM APPEND ACCEL LINUX TARBALL TREE PATCH FROM TO BOOT \
-	PEER ROWS TESTS SWAP JOBS DISCARD OUT
+	PEER ROWS TESTS SWAP JOBS DISCARD FORCE OUT MINUTES SHAPE DISTURB INTERVAL \
+	SHAPES CONFIGS RESTART SKIP_DEPS
 
 COMMANDS := run test lint tree export check mbox am canary kernel boot prove \
-	bench bisect
+	bench bisect load soak
 
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -28,6 +29,9 @@ help:
 #: make boot      a shell in the guest: CONFIG= SMP= MEM= APPEND= SWAP=
 #: make prove     each patch's test fails before it and passes after: PATCH=
 #: make bench     instructions an operation, base and series: PEER= ROWS=
+#: make load      the swapping load: MINUTES= SHAPE= CONFIG= DISTURB= INTERVAL=ms
+#: make soak      the load in every shape on every config, resumable:
+#:                SHAPES= CONFIGS= MINUTES= RESTART=1
 #: make bisect    build every patch in turn: FROM= TO= CONFIG= BOOT=1
 
 deps:

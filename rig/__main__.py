@@ -22,6 +22,8 @@ COMMANDS = {
     'lint': ('lint', 'main'),
     'prove': ('prove', 'main'),
     'bench': ('bench', 'main'),
+    'load': ('load', 'main'),
+    'soak': ('soak', 'main'),
 }
 
 
