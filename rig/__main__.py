@@ -34,7 +34,7 @@ def main():
               'environment, see README.md', file=sys.stderr)
         return 2
     for sig in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sig, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        signal.signal(sig, signal.default_int_handler)
     module, function = COMMANDS[sys.argv[1]]
     try:
         return getattr(importlib.import_module(f'.{module}', 'rig'), function)() or 0
