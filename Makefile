@@ -11,7 +11,7 @@ export BASE CONFIG SMP MEM APPEND ACCEL LINUX TARBALL TREE PATCH FROM TO BOOT \
 	SHAPES CONFIGS RESTART SKIP_DEPS
 
 COMMANDS := run test lint tree export check mbox am canary kernel boot prove \
-	bench bisect load soak
+	bench bisect load soak models
 
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -32,6 +32,7 @@ help:
 #: make load      the swapping load: MINUTES= SHAPE= CONFIG= DISTURB= INTERVAL=ms
 #: make soak      the load in every shape on every config, resumable:
 #:                SHAPES= CONFIGS= MINUTES= RESTART=1
+#: make models    spin refutes the base's order of things and proves the series'
 #: make bisect    build every patch in turn: FROM= TO= CONFIG= BOOT=1
 
 deps:

@@ -24,6 +24,7 @@ COMMANDS = {
     'bench': ('bench', 'main'),
     'load': ('load', 'main'),
     'soak': ('soak', 'main'),
+    'models': ('models', 'main'),
 }
 
 

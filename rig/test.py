@@ -9,7 +9,8 @@ import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import bisect, build, common, export, fetch, lint, mail, prove, session, tree, verdict
+from . import (bisect, build, common, export, fetch, lint, mail, models, prove, session, tree,
+               verdict)
 
 # Boots of the tip. The debug kernel runs every selftest on two CPUs; lockdep too, since
 # it sees what debug cannot; production has nothing to verify and only has to boot.
@@ -90,6 +91,13 @@ def linted(tally):
         tally.add(f'lint {check}', not found, '\n    '.join(['', *found]))
 
 
+def modelled(tally):
+    """spin comes to the verdict that each model expects."""
+    for search in models.check():
+        tally.add(f'model {search.model} {search.variant}', search.ok,
+                  f'expected {search.expected}, got {search.got}')
+
+
 def round_trip(tally):
     """The series comes back from import and export as it is."""
     export.check()
@@ -155,9 +163,9 @@ def proofs(tally):
         tally.add(f'prove {proof.patch}', proof.ok, proof.why)
 
 
-PARTS = (('unit tests of the rig', unit), ('lint', linted), ('import and export', round_trip),
-         ('mailbox', mailbox), ('each patch builds', patches), ('each patch is proven', proofs),
-         ('the tip boots and passes', boots))
+PARTS = (('unit tests of the rig', unit), ('lint', linted), ('models', modelled),
+         ('import and export', round_trip), ('mailbox', mailbox), ('each patch builds', patches),
+         ('each patch is proven', proofs), ('the tip boots and passes', boots))
 
 
 def main():
