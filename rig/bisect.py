@@ -14,7 +14,7 @@ COMPILED = re.compile(r'^  (?:CC|AS) +(\S+\.o)$', re.M)
 @dataclasses.dataclass
 class Result:
     """One patch in one config. state: built, warned (something that its parent did not
-    warn of) or failed. unchecked: touched objects that this config does not build.
+    warn of), failed, or left out for want of time. unchecked: touched objects that this config does not build.
     boot: '' (not asked for), passed, failed, or why there was none."""
     patch: str
     config: str
@@ -162,10 +162,14 @@ def boot_patch(config, kernel, src, obj, name):
     return 'passed' if tests else 'passed, no selftests yet'
 
 
-def check_patches(patches, configs, boot=False):
+LEFT_OUT = 'left out'
+
+
+def check_patches(patches, configs, boot=False, until=None):
     """Build patches (of tree.series(), in order) in each config, one config after the other,
     and compare the warnings of each with its parent's. Returns list[Result]; raises only
-    when it cannot look at all. boot: also boot each that builds."""
+    when it cannot look at all. boot: also boot each that builds; until: time.monotonic()
+    after which none is begun, those are `left out`."""
     src = common.OUT / 'bisect/linux'
     for config in configs:
         build.fragments(config)
@@ -176,6 +180,9 @@ def check_patches(patches, configs, boot=False):
         walk = Walk(config, src, boot_patch if boot else None)
         for n, patch in enumerate(patches):
             done, total = number * len(patches) + n + 1, len(configs) * len(patches)
+            if until and time.monotonic() > until:
+                results.append(Result(patch.id, config, LEFT_OUT))
+                continue
             common.say(f'[{done}/{total}] {config}: {patch.id}')
             results.append(walk.step(commits[patch.id], patch.id))
             show(results[-1])

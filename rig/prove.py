@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 """make prove: a patch's own test fails, or cannot pass, on the parent kernel and passes
-on the patched one. Both are built and booted."""
+on the patched one. Both are built and booted. A KUnit test is part of the kernel: the parent
+is built with the patch's version of the test's file."""
 import json
 import re
+import time
 from dataclasses import asdict, dataclass
 
 from . import build, common, session, tree
 
+SELFTESTS = 'tools/testing/selftests/'
 TRAILER = re.compile(r'^Selftest: (?P<path>[\w./-]+)#(?P<test>[\w.-]+)$', re.M)
 
 
@@ -22,11 +25,14 @@ class Proof:
 
 
 def trailer(text):
-    """(program, test) of a changelog's Selftest trailer, or None."""
+    """(path, test) of a changelog's Selftest trailer, or None."""
     found = TRAILER.search(text)
-    if not found:
-        return None
-    return re.sub(r'\.c$', '', found['path'].rsplit('/', 1)[-1]), found['test']
+    return (found['path'], found['test']) if found else None
+
+
+def program_of(path):
+    """The name under which the results of a test's file stand: a program, or a KUnit suite."""
+    return re.sub(r'\.c$', '', path.rsplit('/', 1)[-1])
 
 
 def named(tests, program, test):
@@ -58,23 +64,33 @@ def judge(patch, test, parent, patched, clean):
     return Proof(patch, test, parent, patched, True, 'proven')
 
 
-def one(commit, patch, program, test, tests_dir, src, config):
+def check_out(src, commit, side, path):
+    """Put src at the patch or at its parent, which gets the patch's file of a KUnit test."""
+    common.git('checkout', '-q', '--force', '--detach', commit if side == 'patched' else f'{commit}^',
+               cwd=src)
+    if side == 'parent' and not path.startswith(SELFTESTS):
+        common.git('checkout', '-q', commit, '--', path, cwd=src)
+
+
+def one(commit, patch, path, test, tests_dir, src, config):
     """Build and boot both kernels of a patch."""
-    seen = {}
-    for side, rev in (('parent', f'{commit}^'), ('patched', commit)):
-        common.git('checkout', '-q', '--detach', rev, cwd=src)
+    seen, program = {}, program_of(path)
+    kunit = not path.startswith(SELFTESTS)
+    for side in ('parent', 'patched'):
+        check_out(src, commit, side, path)
         common.say(f'  {side}: {common.git("log", "-1", "--format=%s", cwd=src)}')
         seen[side] = session.run(config, common.OUT / 'prove' / patch.id / side, src=src,
                                  obj=common.OUT / 'bisect/out/build' / config,
-                                 tests_dir=tests_dir, tests=program, optional=True)
+                                 tests_dir=None if kunit else tests_dir, tests=program, optional=True)
         common.say(f'    {program} {test}: {status(seen[side], program, test)}')
     after = seen['patched']
     return judge(patch.id, f'{program}#{test}', status(seen['parent'], program, test),
                  status(after, program, test), not after.verdict.counts['splats'] and after.boot.ended == 'exit')
 
 
-def prove(wanted=None, config='debug'):
-    """Prove the patches whose ids are in `wanted`, or all: a list of Proof."""
+def prove(wanted=None, config='debug', until=None):
+    """Prove the patches whose ids are in `wanted`, or all: a list of Proof. until:
+    time.monotonic() after which none is begun; those are left out of the list."""
     tree.make_tree()
     # bisect's tree and build folders: what one built, the other need not.
     src = tree.assemble(common.OUT / 'bisect/linux')
@@ -83,22 +99,24 @@ def prove(wanted=None, config='debug'):
     tests_dir = build.selftests(common.LINUX, common.OUT / 'selftests' / 'tip')
     proofs = []
     for n, (commit, patch) in enumerate(chosen, 1):
+        if until and time.monotonic() > until:
+            break
         found = trailer(common.git('log', '-1', '--format=%B', commit, cwd=src))
         common.say(f'[{n}/{len(chosen)}] {patch.id}{"" if found else ": names no selftest"}')
         if found:
             proofs.append(one(commit, patch, *found, tests_dir, src, config))
-        elif wanted:
-            raise common.Fail(f'PATCH={patch.id}: its changelog names no selftest, see the line '
-                              '"No selftest:" there')
     return proofs
 
 
 def known(wanted):
-    """Fail on a name that is no patch's."""
-    ids = [patch.id for patch in tree.series()]
+    """Fail on a name that is no patch's, or of a patch that names no test."""
+    patches = {patch.id: patch for patch in tree.series()}
     for name in wanted:
-        if name not in ids:
-            raise common.Fail(f'PATCH={name}: not in the series; the patches are {", ".join(ids)}')
+        if name not in patches:
+            raise common.Fail(f'PATCH={name}: not in the series; the patches are {", ".join(patches)}')
+        if not trailer(patches[name].path.read_text(errors='replace')):
+            raise common.Fail(f'PATCH={name}: its changelog names no selftest, see the line '
+                              '"No selftest:" there')
 
 
 def table(proofs):

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 import tempfile
+import time
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,10 @@ from pathlib import Path
 from . import (bisect, build, common, export, fetch, lint, mail, models, prove, session, tree,
                verdict)
 
+# No patch is begun after so many s of building, or of proving; with the objects in ccache
+# there is time for all. LATELY, s: how far back what counts as changed lately reaches.
+BUILDS, PROOFS = 30 * 60, 15 * 60
+LATELY = 6 * 3600
 # Boots of the tip. The debug kernel runs every selftest on two CPUs; lockdep too, since
 # it sees what debug cannot; production has nothing to verify and only has to boot.
 BOOTS = (('debug', True), ('lockdep', True), ('production', False))
@@ -130,11 +135,38 @@ def mailbox(tally):
                   f'exit {done.returncode}, {taken} of {total} patches: {done.stdout.strip()[-300:]}')
 
 
+def lately():
+    """Ids of the patches whose files the last commits changed, those within LATELY of the
+    newest; of all when this is no git checkout."""
+    series = tree.series()
+    try:
+        since = int(common.git('log', '-1', '--format=%ct', cwd=common.ROOT)) - LATELY
+        # Uncommitted work is the latest.
+        names = common.git('log', f'--since={since}', '--format=', '--name-only', cwd=common.ROOT) \
+            + '\n' + common.git('diff', '--name-only', 'HEAD', cwd=common.ROOT)
+    except common.Fail:
+        return [p.id for p in series]
+    changed = set(names.split())
+    return [p.id for p in series if str(p.path.relative_to(common.ROOT)) in changed]
+
+
+def in_turn():
+    """The patches to look at first, and the others."""
+    first = set(lately())
+    return ([p for p in tree.series() if p.id in first], [p for p in tree.series() if p.id not in first])
+
+
 def patches(tally):
-    """Each patch builds in each config without a warning its parent did not have."""
-    for result in bisect.check_patches(tree.series(), ('debug', 'production')):
-        tally.add(f'build {result.config} {result.patch}', result.good,
-                  '; '.join(filter(None, (result.error, *result.warnings))))
+    """Each patch builds in each config without a warning its parent did not have: the ones
+    that changed lately, then the others as far as time allows."""
+    until = time.monotonic() + BUILDS
+    for part in filter(None, in_turn()):
+        for result in bisect.check_patches(part, ('debug', 'production'), until=until):
+            name = f'build {result.config} {result.patch}'
+            if result.state == bisect.LEFT_OUT:
+                tally.skip(name, f'not begun within {BUILDS // 60} min; make bisect builds all')
+            else:
+                tally.add(name, result.good, '; '.join(filter(None, (result.error, *result.warnings))))
 
 
 def boots(tally):
@@ -158,9 +190,16 @@ def boots(tally):
 
 
 def proofs(tally):
-    """Each patch that names a selftest is proven by it."""
-    for proof in prove.prove():
-        tally.add(f'prove {proof.patch}', proof.ok, proof.why)
+    """Each patch that names a selftest is proven by it: in the same order, as far as time
+    allows."""
+    until = time.monotonic() + PROOFS
+    for part in in_turn():
+        wanted = [p.id for p in part if prove.trailer(p.path.read_text(errors='replace'))]
+        done = prove.prove(wanted, until=until) if wanted else []
+        for proof in done:
+            tally.add(f'prove {proof.patch}', proof.ok, proof.why)
+        for name in wanted[len(done):]:
+            tally.skip(f'prove {name}', f'not begun within {PROOFS // 60} min; make prove proves all')
 
 
 PARTS = (('unit tests of the rig', unit), ('lint', linted), ('models', modelled),
