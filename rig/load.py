@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from . import boot, build, common, fetch, image, kit, ktap, plot, splat, tree, verdict
+from .finding import BROUGHT, COVERS, NEVER_KNOWN, findings, named, number, read_events, read_report
 
 TARGETS = ('mm', 'mm/swapload')
 KNOWN = Path(__file__).resolve().parent / 'known.txt'
@@ -41,30 +42,12 @@ ALIASES = {'700M,memcg': '700M,memcg-v1', '1G,memcg': '1G,memcg-v1'}
 SEGFAULT = r'\[\d+\]: segfault at '
 EXPECTED = {
     'hotplug': r'page dumped because: (unmovable page|isolation failed|migration failure)',
+    'writers': r'^swapload_writer invoked oom-killer|Killed process \d+ \(swapload_writer\)',
     'failslab': rf'invoked oom-killer|{SEGFAULT}',
     'fail_page_alloc': rf'page allocation failure|SLUB: Unable to allocate|invoked oom-killer|{SEGFAULT}',
     'fail_make_request': rf'I/O error|(Read|Write)-error on swap-device|{SEGFAULT}',
 }
-BROUGHT = 'expected of '
 INJECTING = ('failslab', 'fail_page_alloc', 'fail_make_request')
-# Which kind of finding a failed test of the load stands for.
-COVERS = {'objects_identical': 'corruption', 'builds_ran': 'corruption', 'known_content': 'corruption',
-          'steps_succeeded': 'corruption', 'no_splat': 'splat',
-          'no_unexpected_oom': 'oom', 'no_violation_growth': 'violation'}
-WORDS = re.compile(r'(?:stderr|mm-lockstep): (.*)')    # the guest's for a reader
-KINDS = ('panic', 'killed', 'corruption', 'oom', 'splat', 'violation', 'cleanup', 'test', 'broken')
-
-
-@dataclass
-class Finding:
-    """One thing that is not as it should be. seconds: of the load, None when unknown;
-    known: reason and removal condition of the list's entry, '' when it is new."""
-    kind: str
-    text: str
-    seconds: float = None
-    known: str = ''
-
-
 @dataclass
 class Outcome:
     """One load. report: report.txt's values; ok: it ran, and nothing new was found."""
@@ -122,7 +105,7 @@ class Progress:
         self.held = (self.held + data.decode(errors='replace').replace('\r', ''))[-4096:]
         said = re.findall(r'stderr: (.*)\n', self.held)
         if said:
-            self.word = said[-1][:64]
+            self.word = said[-1][:100]
         return self.word
 
 
@@ -181,32 +164,6 @@ def fetch_results(outdir):
         common.say(f'    no results on the disk: {with_out.stdout.strip().splitlines()[-1:]}')
 
 
-def read_report(path):
-    """report.txt as {key: value}; {} when the guest wrote none."""
-    try:
-        lines = Path(path).read_text(errors='replace').splitlines()
-    except OSError:
-        return {}
-    return dict(line.split('=', 1) for line in lines if '=' in line)
-
-
-def number(report, key):
-    """A count in the report; 0 when it is not there."""
-    found = re.match(r'-?\d+', report.get(key, ''))
-    return int(found[0]) if found else 0
-
-
-def read_events(path):
-    """events.log as [(seconds, kind, text)]."""
-    try:
-        lines = Path(path).read_text(errors='replace').splitlines()
-    except OSError:
-        return []
-    parts = (line.split('\t', 2) for line in lines)
-    return [(float(p[0]), p[1], p[2]) for p in parts
-            if len(p) == 3 and re.fullmatch(r'\d+(\.\d+)?', p[0])]
-
-
 def disturbed(name, report, disturb):
     """Did the disturber `name` run? By the report; of a guest that wrote none by DISTURB."""
     said = report.get(f'disturb.{name}')
@@ -239,9 +196,9 @@ def judge(config, shape, outdir, done, *, obj=None, disturb='default', known=Non
     outcome = Outcome(shape, config, outdir, done.seconds, report, boot=found)
     outcome.findings = findings(found, report, events, parsed)
     for finding in outcome.findings:
-        # Data that was lost and a guest that died are never let pass.
+        # Lost data of the builds and a guest that died are never let pass.
         entry = next((e for e in known if e.pattern.search(f'{finding.kind}: {finding.text}')), None)
-        if entry and not finding.known and finding.kind not in ('panic', 'killed', 'broken'):
+        if entry and not finding.known and finding.kind not in NEVER_KNOWN:
             finding.known = f'{entry.reason}; goes {entry.remove}'
     outcome.tests = [(*named(leaf), leaf.status) for leaf in (parsed.leaves() if parsed else [])]
     try:
@@ -252,80 +209,6 @@ def judge(config, shape, outdir, done, *, obj=None, disturb='default', known=Non
     common.write(outdir / 'load.json', json.dumps(record(outcome), indent=1) + '\n')
     common.write(outdir / 'summary.txt', summary(outcome) + '\n')
     return outcome
-
-
-def findings(found, report, events, parsed):
-    """Every Finding of one load, the worst kind first: from the verdict on the boot, report.txt,
-    events.log and the results."""
-    out = []
-
-    def add(kind, text, seconds=None, known=''):
-        out.append(Finding(kind, text, seconds, known))
-
-    def first(*kinds):
-        """The first event of these kinds: (text with ': ' before it, seconds)."""
-        return next(((f': {text}', when) for when, kind, text in events if kind in kinds), ('', None))
-
-    zero = float(report.get('load_started_uptime') or 0)
-    panic = [s for s in found.splats if s.fatal or 'Kernel panic' in s.text]
-    died = found.checks['qemu'] + [r for r in found.checks['sentinel'] if 'rc=' not in r]
-    if panic:
-        add('panic', panic[0].text, since(panic[0], zero))
-    elif died:
-        add('killed', '; '.join(died), events[-1][0] if events else None)
-    else:
-        for reason in found.checks['sentinel']:
-            words = [m[1] for m in map(WORDS.search, found.tail) if m]
-            add('broken', ': '.join([reason, *words[-1:]]))
-        if not report:
-            add('broken', 'the load wrote no report.txt')
-    for key, what, kinds in (('objects_different', 'objects are not as they were built before', ('corrupt',)),
-                             ('ballast_different', 'kB of the ballast changed by themselves', ('ballast',)),
-                             ('ksm_different', 'pages that KSM merged changed by themselves', ('ksm', 'corrupt')),
-                             ('steps_failed', 'build steps failed without a cause', ('step_failed',)),
-                             ('fs_errors', 'errors of the file system on the loop device', ('fs',))):
-        if number(report, key):
-            add('corruption', f'{number(report, key)} {what}{first(*kinds)[0]}', first(*kinds)[1])
-    if number(report, 'oom_kills') and report.get('oom_kills_allowed') == '0':
-        add('oom', f'{number(report, "oom_kills")} OOM kills that the shape does not allow{first("oom")[0]}',
-            first('oom')[1])
-    for s in found.splats:
-        if (s.allowed_by or '').startswith(BROUGHT):
-            continue
-        if s not in panic and not (s.kind == 'oom' and (s.allowed_by or any(f.kind == 'oom' for f in out))):
-            add('violation' if s.kind == 'violation' else 'splat', s.text,
-                since(s, zero), s.allowed_by or '')
-    seen = {f.text.split(':')[1].strip(): f for f in out if f.kind == 'violation' and ':' in f.text}
-    for key, value in report.items():
-        name = key.removeprefix('verify.')
-        if name != key and number(report, key):
-            # Counted each time, printed once: the print says of what kind they are.
-            known = seen[name].known if name in seen else ''
-            add('violation', f'{name}: {value} violations counted', first('verify')[1], known)
-    if report.get('cleanup', 'complete') != 'complete':
-        add('cleanup', f'left behind: {report["cleanup"]}')
-    have = {f.kind for f in out}
-    if parsed:
-        for leaf in parsed.leaves():
-            name, detail = named(leaf)
-            kind = COVERS.get(name, 'cleanup' if name == 'cleanup_complete' else 'test')
-            if leaf.status not in ktap.GOOD and (kind == 'test' or kind not in have):
-                add(kind, f'{name}{": " + detail if detail else ""} ({leaf.status})')
-        if not have & {'panic', 'killed'}:
-            out += [Finding('broken', f'results: {problem}') for problem in parsed.problems]
-    return sorted(out, key=lambda f: KINDS.index(f.kind))
-
-
-def named(leaf):
-    """(name, detail) of a test of the load: what stands behind a # explains it."""
-    name, _, detail = leaf.name.partition(' # ')
-    return name.strip(), ' '.join(filter(None, (detail.strip(), leaf.detail)))
-
-
-def since(found, zero):
-    """Seconds from guest uptime `zero` to a splat's first stamped line; None without one."""
-    stamps = (splat.STAMP.search(line) for line in found.context)
-    return next((round(float(at[1]) - zero, 1) for at in stamps if at), None)
 
 
 def record(outcome):
@@ -364,12 +247,17 @@ def summary(outcome):
                             f'{r.get("steps_killed", 0)} ended with the time'),
             ('known content', f'{r.get("ballast_checked_kb", 0)} kB checked, different '
                               f'{r.get("ballast_different", 0)}; KSM {r.get("ksm_different", 0)}'),
+            ('mapped files', f'{r.get("mapped_checked_kb", 0)} kB checked, different pages '
+                             f'{r.get("mapped_different", 0)}'),
             ('objects compared', f'{r.get("objects_compared", 0)}, different {r.get("objects_different", 0)}'),
             ('swap in', pages('swap_in_pages')), ('swap out', pages('swap_out_pages')),
             ('swap errors', f'{r.get("swap_read_errors", 0)} read, {r.get("swap_write_errors", 0)} written'),
             ('OOM kills', f'{r.get("oom_kills", 0)}, '
                           f'{"allowed" if r.get("oom_kills_allowed") == "1" else "not allowed"}')]
     rows += [(key, value) for key, value in r.items() if key.startswith(('verify', 'disturb.'))]
+    drift = [f'{key[6:]} {value.replace(" ", " -> ")}' for key, value in r.items()
+             if key.startswith('drift.') and len(set(value.split())) > 1]
+    rows.append(('drift', '; '.join(drift) or 'none'))
     passed = [s.allowed_by for s in outcome.boot.splats if s.allowed_by]
     rows.append(('splats', f'{len(outcome.boot.splats) - len(passed)}, let pass {len(passed)}, of them '
                            f'{sum(why.startswith(BROUGHT) for why in passed)} expected of a disturber'))
@@ -387,7 +275,7 @@ def summary(outcome):
 
 def short():
     """The short load for make test: [(name, ok, why)]; ok None: skipped. At most 6 minutes
-    emulated. Known findings are good, with the reason."""
+    emulated. Known findings are good, and the summary names them with their reasons."""
     outcome = run('debug', '700M,memcg-v1', 1.5, common.OUT / 'test' / 'load', steps='short')
     common.say(summary(outcome))
     good = {'PASS': True, 'SKIP': None}

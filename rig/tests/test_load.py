@@ -115,6 +115,67 @@ class Judgement(Case):
             self.assertIn('differs at 4096', outcome.findings[0].text)
             self.assertFalse(outcome.ok)
 
+    def test_mapped_files_stand_by_path(self):
+        """Lost data of one path may be known while that of another is new."""
+        huge = '20.0\tmapped\thuge tmpfs mapping, read fault first: 512 of 512 pages wrong after they were paged out\n'
+        known = [e for e in splat.load_allow(load.KNOWN) if e.pattern.search('mapped: huge tmpfs mapping, read fault first: 3')]
+        self.assertEqual(len(known), 1)
+        bad = ktap(['mapped_content'], (*NAMES, 'mapped_content'))
+        outcome = self.judge(report=self.changed(mapped_different=1024), events=huge + huge, results=bad, known=known)
+        self.assertEqual((self.kinds(outcome), load.state(outcome)), (['mapped'], 'known'))
+        self.assertIn('1024 pages lost in 2 rounds', outcome.findings[0].text)
+        for new in ('file on a disk', 'first page of a file on a disk', 'huge tmpfs mapping, write fault first',
+                    'tmpfs mapping of small pages, read fault first'):
+            outcome = self.judge(report=self.changed(mapped_different=513), results=bad, known=known,
+                                 events=huge + f'30.0\tmapped\t{new}: 1 of 512 pages wrong on the disk\n')
+            self.assertEqual([(f.kind, bool(f.known), f.seconds) for f in outcome.findings],
+                             [('mapped', True, 20), ('mapped', False, 30)], new)
+            self.assertEqual(load.state(outcome), 'mapped')
+        outcome = self.judge(report=self.changed(mapped_different=1), known=known)
+        self.assertEqual((self.kinds(outcome), outcome.ok), (['mapped'], False))
+
+    def test_a_known_mapped_file_covers_nothing_else(self):
+        known = splat.load_allow(load.KNOWN)
+        huge = '20.0\tmapped\thuge tmpfs mapping, read fault first: 512 of 512 pages wrong after they were paged out\n'
+        outcome = self.judge(report=self.changed(mapped_different=512, objects_different=1), known=known,
+                             events=huge, results=ktap(['mapped_content', 'objects_identical'], (*NAMES, 'mapped_content')))
+        self.assertEqual([(f.kind, bool(f.known)) for f in outcome.findings],
+                         [('corruption', False), ('mapped', True)])
+
+    def test_lost_objects_are_never_known(self):
+        entry = splat.Allow(load.re.compile('^corruption: '), 'any', 'never')
+        self.assertFalse(self.judge(report=self.changed(objects_different=1), known=[entry]).ok)
+
+    def test_a_writer_that_was_killed(self):
+        known = splat.load_allow(load.KNOWN)
+        console = ('[   50.000000] swapload_writer invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0\n'
+                   '[   50.100000] Memory cgroup out of memory: Killed process 99 (swapload_writer)')
+        for how, ok in (('on', True), ('off', False)):
+            outcome = self.judge(report=self.changed(writers_killed=2), console=console, known=known,
+                                 results=ktap(['writers_survive'], (*NAMES, 'writers_survive')),
+                                 events=f'47\twriter\tlru_gen {how}: OOM-killed after 12 of 100 MB\n')
+            self.assertEqual((self.kinds(outcome), outcome.ok), (['writer'], ok), how)
+        other = console.replace('swapload_writer', 'cc1')
+        self.assertFalse(self.judge(console=other, known=known).ok)
+
+    def test_hugetlb_split_is_known_and_stands_once(self):
+        known = splat.load_allow(load.KNOWN)
+        line = '[   6{0}.000000] WARNING: CPU: {0} PID: 8{0} at include/linux/fs.h:503 hugetlb_split+0x1{0}/0x230'
+        cut = '[   60.000000] ------------[ cut here ]------------\n'
+        end = '\n[   60.000000] ---[ end trace 0000000000000000 ]---\n'
+        console = ''.join(cut + line.format(n) + end for n in (0, 1, 2))
+        outcome = self.judge(console=console, known=known)
+        self.assertEqual((self.kinds(outcome), outcome.ok), (['splat'], True))
+        self.assertIn('(3 times)', outcome.findings[0].text)
+        other = console.replace('hugetlb_split', 'unmap_region')
+        self.assertFalse(self.judge(console=other, known=known).ok)
+
+    def test_drift_is_shown_and_no_finding(self):
+        outcome = self.judge(report=self.changed(drift__Committed_AS='3456 67456', drift__nr_mlock='0 0'))
+        self.assertTrue(outcome.ok)
+        self.assertIn('Committed_AS 3456 -> 67456', load.summary(outcome))
+        self.assertNotIn('nr_mlock', load.summary(outcome))
+
     def test_panic(self):
         outcome = self.judge(report=None, end=False, results='KTAP version 1\n', console=(
             '[   90.000000] ------------[ cut here ]------------\n'
@@ -311,6 +372,7 @@ class Guest(Case):
         self.assertEqual(progress(b'[ 9.0] stderr: 10/60 s, 3 objects\r\n[ 9.1] noise\r\n[ 9.2] std'),
                          '10/60 s, 3 objects')
         self.assertEqual(progress(b'err: 20/60 s\r\n'), '20/60 s')
+        self.assertEqual(progress(b'[ 9.9] stderr: ' + b'x' * 150 + b'\r\n'), 'x' * 100)
 
     def test_damaged_lines_are_left_out(self):
         (self.out / 'events.log').write_text('1.5\tnote\ta b\tc\nnonsense\nx\ty\tz\n2')

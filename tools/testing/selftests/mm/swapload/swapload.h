@@ -8,6 +8,7 @@
  *   SWAPLOAD_T0      /proc/uptime at which the load's clock is zero
  *   SWAPLOAD_EVENTS  the event log: seconds, kind, text
  *   SWAPLOAD_STATUS  folder of the counters, a file a program
+ *   SWAPLOAD_WRITERS group whose OOM kills count apart, see swapload_groups.h
  *   SWAPLOAD_PACE    factor of the pauses; a slow machine must get to building
  */
 #ifndef _SWAPLOAD_H
@@ -138,14 +139,31 @@ static inline long long swapload_field(const char *text, const char *word)
 	return -1;
 }
 
-/* OOM kills of the whole machine since boot, in groups or not. */
+/* OOM kills in one group since it was made; 0 when it does not say. */
+static inline long long swapload_group_ooms(const char *group)
+{
+	char path[PATH_MAX], buf[1024];
+	long long kills;
+
+	snprintf(path, sizeof(path), "%s/memory.events", group);
+	if (swapload_read(path, buf, sizeof(buf)) < 0) {
+		snprintf(path, sizeof(path), "%s/memory.oom_control", group);
+		swapload_read(path, buf, sizeof(buf));
+	}
+	kills = swapload_field(buf, "oom_kill");
+	return kills > 0 ? kills : 0;
+}
+
+/* OOM kills of the machine since boot, in groups or not, but the writers'. */
 static inline long long swapload_oom_kills(void)
 {
+	const char *writers = getenv("SWAPLOAD_WRITERS");
 	static char buf[16384];
 
 	if (swapload_read("/proc/vmstat", buf, sizeof(buf)) < 0)
 		return -1;
-	return swapload_field(buf, "oom_kill");
+	return swapload_field(buf, "oom_kill") -
+	       (writers && *writers ? swapload_group_ooms(writers) : 0);
 }
 
 /* One line of the event log; newlines in the text become " | ". */

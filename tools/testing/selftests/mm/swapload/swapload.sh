@@ -41,7 +41,7 @@ here=$(cd "$(dirname "$0")" && pwd) || exit 2
 . "$here/swapload_undo.sh"
 
 ALL="compact move_charge migrate swapoff thp cma hugepages hotplug min_free rmdir mglru"
-ALL="$ALL drop_caches mlock ksm failslab fail_page_alloc fail_make_request"
+ALL="$ALL drop_caches mlock ksm mapped hugetlb_split writers failslab fail_page_alloc fail_make_request"
 
 skip()
 {
@@ -60,11 +60,14 @@ wrong()
 default_set()
 {
 	base="compact migrate swapoff thp cma hugepages hotplug min_free mglru"
-	base="$base drop_caches mlock ksm"
+	base="$base drop_caches mlock ksm mapped hugetlb_split"
 	case $1 in
-	*memcg-v1) echo "$base move_charge rmdir" ;;
-	*memcg-v2) echo "$base rmdir" ;;
-	scaled) echo "compact move_charge migrate swapoff thp rmdir drop_caches mlock ksm" ;;
+	*memcg-v1) echo "$base move_charge rmdir writers" ;;
+	*memcg-v2) echo "$base rmdir writers" ;;
+	scaled)
+		echo "compact move_charge migrate swapoff thp rmdir drop_caches mlock ksm" \
+			"mapped hugetlb_split"
+		;;
 	*) echo "$base" ;;
 	esac
 }
@@ -175,7 +178,7 @@ esac
 for tool in awk cp df du grep losetup mkswap mount rm sed sort swapoff swapon umount; do
 	command -v $tool >/dev/null || skip "no $tool on this machine"
 done
-for tool in build cmp sample disturb ksm ballast; do
+for tool in build cmp sample disturb ksm ballast mapped; do
 	[ -x "$here/swapload_$tool" ] ||
 		skip "no swapload_$tool beside swapload.sh: build and install it"
 done
@@ -265,6 +268,8 @@ esac
 # Swap and space
 W=$diskdir/swapload
 need=$((ref_mb + 64)) swap_files=0 areas=
+# What the writers write, see swapload_groups.h
+! has "$wanted" writers || need=$((need + 100))
 case $swap in
 '') ;;
 /*)
@@ -305,12 +310,16 @@ say "$ballast MB of known content in tmpfs"
 say "swap: ${swap:-what the machine has}; disturbers: ${wanted:-none}"
 say "writes to $W and $outdir; all of it is taken back at the end and after Ctrl-C"
 
+# shellcheck source=swapload_report.sh
+. "$here/swapload_report.sh"
+
 # From here on everything is undone.
 rm -f "$outdir/report.txt" "$outdir/samples.tsv" "$outdir/events.log"
 mkdir -p "$STATE/status" || exit 1
 echo $$ >"$STATE/pid"
 : >"$STATE/undo"
 : >"$outdir/events.log"
+drift_figures >"$outdir/drift.before"
 SWAPLOAD_ID=$(cat /proc/sys/kernel/random/uuid)
 SWAPLOAD_T0=$(cut -d' ' -f1 /proc/uptime)
 SWAPLOAD_EVENTS=$outdir/events.log

@@ -306,6 +306,7 @@ static void reap(void)
 		if (jobs[i].pid == pid) {
 			judge(i, wstatus);
 			jobs[i].pid = 0;
+			status();
 		}
 	}
 }

@@ -60,6 +60,37 @@ static void needs(const char *path)
 		cannot(path, errno);
 }
 
+/* Run something that may last or be killed in a process of its own. */
+static int in_child(int (*work)(const char *what), const char *what,
+		    unsigned int seconds)
+{
+	int wstatus;
+	pid_t pid;
+
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (!pid) {
+		signal(SIGTERM, SIG_DFL);
+		signal(SIGINT, SIG_DFL);
+		signal(SIGHUP, SIG_DFL);
+		alarm(seconds);
+		_exit(-work(what));
+	}
+	while (waitpid(pid, &wstatus, 0) < 0) {
+		if (errno != EINTR)
+			return -errno;
+		if (swapload_stop)
+			kill(pid, SIGTERM);
+	}
+	if (WIFSIGNALED(wstatus))
+		return -EINTR;
+	return -WEXITSTATUS(wstatus);
+}
+
+#include "swapload_groups.h"
+#include "swapload_pools.h"
+
 /* compact */
 static void compact_init(void)
 {
@@ -69,39 +100,6 @@ static void compact_init(void)
 static void compact(void)
 {
 	count(swapload_write("/proc/sys/vm/compact_memory", "1"));
-}
-
-/* move_charge GROUP_A GROUP_B: tasks go over, and with v1 their pages */
-static void move_charge_init(void)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "%s/memory.move_charge_at_immigrate", args[0]);
-	needs(path);
-	other_name = "gone";
-}
-
-static void move_charge(void)
-{
-	static unsigned int turn;
-	char from[PATH_MAX], to[PATH_MAX], pids[8192], *p;
-	int ret, moved = 0;
-
-	snprintf(from, sizeof(from), "%s/cgroup.procs", args[turn & 1]);
-	snprintf(to, sizeof(to), "%s/cgroup.procs", args[~turn & 1]);
-	turn++;
-	if (swapload_read(from, pids, sizeof(pids)) <= 0)
-		return;
-	for (p = strtok(pids, "\n"); p && moved < 6; p = strtok(NULL, "\n")) {
-		if (swapload_random() & 1)
-			continue;
-		ret = swapload_write(to, p);
-		if (ret == -ESRCH)
-			other++;
-		else
-			count(ret);
-		moved++;
-	}
 }
 
 /* migrate: the pages of the load's own processes go from node to node */
@@ -177,34 +175,6 @@ static void migrate(void)
 	closedir(proc);
 }
 
-/* Run something that may last or be killed in a process of its own. */
-static int in_child(int (*work)(const char *what), const char *what,
-		    unsigned int seconds)
-{
-	int wstatus;
-	pid_t pid;
-
-	pid = fork();
-	if (pid < 0)
-		return -errno;
-	if (!pid) {
-		signal(SIGTERM, SIG_DFL);
-		signal(SIGINT, SIG_DFL);
-		signal(SIGHUP, SIG_DFL);
-		alarm(seconds);
-		_exit(-work(what));
-	}
-	while (waitpid(pid, &wstatus, 0) < 0) {
-		if (errno != EINTR)
-			return -errno;
-		if (swapload_stop)
-			kill(pid, SIGTERM);
-	}
-	if (WIFSIGNALED(wstatus))
-		return -EINTR;
-	return -WEXITSTATUS(wstatus);
-}
-
 /* swapoff AREA...: one area at a time goes away and comes back */
 static int swap_off(const char *area)
 {
@@ -270,246 +240,6 @@ static void thp(void)
 	count(swapload_write(thp_files[i], values[i][swapload_random() % n]));
 }
 
-/* cma: through debugfs, as a driver would */
-static char cma_dirs[8][PATH_MAX];
-static unsigned int nr_cma;
-static unsigned long cma_held[8];
-
-static void cma_init(void)
-{
-	const char *dir = "/sys/kernel/debug/cma";
-	struct dirent *entry;
-	DIR *d = opendir(dir);
-
-	if (!d)
-		cannot(dir, errno);
-	while ((entry = readdir(d)) && nr_cma < 8)
-		if (*entry->d_name != '.')
-			snprintf(cma_dirs[nr_cma++], PATH_MAX, "%s/%s", dir,
-				 entry->d_name);
-	closedir(d);
-	if (!nr_cma)
-		cannot("no CMA area (boot with cma=64M)", 0);
-	other_name = "pages";
-}
-
-static void cma_free(unsigned int i)
-{
-	char path[PATH_MAX + 16];
-
-	snprintf(path, sizeof(path), "%s/free", cma_dirs[i]);
-	if (!put(path, "%lld", cma_held[i]))
-		cma_held[i] = 0;
-}
-
-static void cma(void)
-{
-	unsigned int i = swapload_random() % nr_cma;
-	long long pages = 1LL << swapload_random() % 12;
-	char path[PATH_MAX + 16];
-	int ret;
-
-	if (cma_held[i] && swapload_random() % 3 == 0) {
-		cma_free(i);
-		return;
-	}
-	snprintf(path, sizeof(path), "%s/alloc", cma_dirs[i]);
-	ret = put(path, "%lld", pages);
-	count(ret);
-	if (!ret) {
-		cma_held[i] += pages;
-		other += pages;
-	}
-}
-
-static void cma_end(void)
-{
-	unsigned int i;
-
-	for (i = 0; i < nr_cma; i++)
-		if (cma_held[i])
-			cma_free(i);
-}
-
-/* hugepages: the pool grows to a tenth of memory and shrinks */
-#define HUGEPAGES "/proc/sys/vm/nr_hugepages"
-static long long huge_max;
-
-static void hugepages_init(void)
-{
-	static char buf[8192];
-	long long size;
-
-	needs(HUGEPAGES);
-	swapload_read("/proc/meminfo", buf, sizeof(buf));
-	size = swapload_field(buf, "Hugepagesize");
-	if (size <= 0)
-		cannot("no Hugepagesize in /proc/meminfo", 0);
-	huge_max = swapload_field(buf, "MemTotal") / 10 / size + 1;
-	other_name = "pages_got";
-}
-
-static void hugepages(void)
-{
-	long long want = swapload_random() % 3 ? swapload_random() % huge_max : 0;
-	char buf[32];
-	int ret;
-
-	ret = put(HUGEPAGES, "%lld", want);
-	swapload_read(HUGEPAGES, buf, sizeof(buf));
-	count(ret ? ret : atoll(buf) < want ? -ENOMEM : 0);
-	other += atoll(buf);
-}
-
-/* hotplug: a memory block goes offline and comes back */
-#define MEMORY "/sys/devices/system/memory"
-static int offline_block(const char *path)
-{
-	return swapload_write(path, "offline");
-}
-
-static void hotplug_init(void)
-{
-	if (access(MEMORY "/block_size_bytes", R_OK))
-		cannot(MEMORY, errno);
-}
-
-static void online_all(void)
-{
-	char path[PATH_MAX], buf[32];
-	struct dirent *entry;
-	DIR *d = opendir(MEMORY);
-
-	while (d && (entry = readdir(d))) {
-		if (strncmp(entry->d_name, "memory", 6))
-			continue;
-		snprintf(path, sizeof(path), MEMORY "/%s/state", entry->d_name);
-		if (swapload_read(path, buf, sizeof(buf)) > 0 &&
-		    !strncmp(buf, "offline", 7) &&
-		    swapload_write(path, "online"))
-			swapload_event("disturb", "hotplug: %s stays offline", path);
-	}
-	if (d)
-		closedir(d);
-}
-
-static void hotplug(void)
-{
-	char path[PATH_MAX], chosen[PATH_MAX] = "", buf[32];
-	struct dirent *entry;
-	unsigned int n = 0;
-	DIR *d = opendir(MEMORY);
-	int ret;
-
-	while (d && (entry = readdir(d))) {
-		if (strncmp(entry->d_name, "memory", 6))
-			continue;
-		snprintf(path, sizeof(path), MEMORY "/%s/removable", entry->d_name);
-		if (swapload_read(path, buf, sizeof(buf)) <= 0 || *buf != '1')
-			continue;
-		if (swapload_random() % ++n == 0)
-			snprintf(chosen, sizeof(chosen), MEMORY "/%s/state",
-				 entry->d_name);
-	}
-	if (d)
-		closedir(d);
-	if (!n)
-		return;
-	ret = in_child(offline_block, chosen, 20);
-	if (ret == -EINTR)
-		other++;
-	else
-		count(ret);
-	if (!ret)
-		swapload_sleep(2000);
-	/* As it was: movable only when it had been. */
-	online_all();
-}
-
-/* min_free: the watermarks move between what they were and four times that */
-#define MIN_FREE "/proc/sys/vm/min_free_kbytes"
-static long long min_free_base;
-
-static void min_free_init(void)
-{
-	char buf[32];
-
-	needs(MIN_FREE);
-	swapload_read(MIN_FREE, buf, sizeof(buf));
-	min_free_base = atoll(buf);
-}
-
-static void min_free(void)
-{
-	count(put(MIN_FREE, "%lld", min_free_base +
-		  swapload_random() % (3 * min_free_base + 1)));
-}
-
-/* rmdir PARENT FOLDER: groups go away while their pages stay in tmpfs */
-static void rmdir_init(void)
-{
-	if (nr_args < 2)
-		cannot("no group of the memory controller", 0);
-	other_name = "busy";
-}
-
-static int leave_pages(const char *what)
-{
-	char path[PATH_MAX], buf[65536];
-	int fd, i, n = 16 + swapload_random() % 48;
-
-	(void)what;
-	snprintf(path, sizeof(path), "%s/swapload-r%llu", args[0], done % 6);
-	strcat(path, "/cgroup.procs");
-	if (swapload_write(path, "0"))
-		return -EACCES;
-	swapload_killable();
-	snprintf(path, sizeof(path), "%s/swapload-r%llu", args[1], done % 6);
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	if (fd < 0)
-		return -ENOENT;
-	memset(buf, 'r', sizeof(buf));
-	for (i = 0; i < n; i++)
-		if (write(fd, buf, sizeof(buf)) != sizeof(buf))
-			return -ENOSPC;
-	return 0;
-}
-
-static void remove_group(void)
-{
-	char path[PATH_MAX];
-	unsigned int tries;
-	int ret;
-
-	snprintf(path, sizeof(path), "%s/swapload-r%llu", args[0], done % 6);
-	if (mkdir(path, 0755) && errno != EEXIST) {
-		failed++;
-		return;
-	}
-	ret = in_child(leave_pages, "", 60);
-	for (tries = 0; rmdir(path) && errno == EBUSY && tries < 100; tries++) {
-		other++;
-		usleep(10000);
-	}
-	if (!access(path, F_OK) || (ret && ret != -EINTR))
-		failed++;
-	else
-		done++;
-}
-
-static void rmdir_end(void)
-{
-	char path[PATH_MAX];
-	unsigned int i;
-
-	for (i = 0; i < 6; i++) {
-		snprintf(path, sizeof(path), "%s/swapload-r%u", args[1], i);
-		unlink(path);
-		snprintf(path, sizeof(path), "%s/swapload-r%u", args[0], i);
-		rmdir(path);
-	}
-}
-
 /* mglru: pages go from the one kind of list to the other */
 #define MGLRU "/sys/kernel/mm/lru_gen/enabled"
 static void mglru_init(void)
@@ -519,7 +249,7 @@ static void mglru_init(void)
 
 static void mglru(void)
 {
-	static const char *const values[] = { "0", "7", "1", "0", "7", "3" };
+	static const char *const values[] = { "7", "0", "1", "7", "0", "3" };
 	static unsigned int i;
 
 	count(swapload_write(MGLRU, values[i++ % 6]));
@@ -641,8 +371,10 @@ static const struct disturber {
 	{ "migrate", migrate_init, migrate, NULL, 500, 0, "" },
 	{ "swapoff", swapoff_init, swapoff_on, NULL, 10000, 0, "AREA..." },
 	{ "thp", thp_init, thp, NULL, 500, 0, "" },
+	{ "writers", writers_init, write_in_group, NULL, 8000, 0, "GROUP FILE" },
 	{ "cma", cma_init, cma, cma_end, 300, 0, "" },
 	{ "hugepages", hugepages_init, hugepages, NULL, 1500, 0, "" },
+	{ "hugetlb_split", hugetlb_split_init, hugetlb_split, NULL, 3000, 0, "" },
 	{ "hotplug", hotplug_init, hotplug, online_all, 5000, 0, "" },
 	{ "min_free", min_free_init, min_free, NULL, 700, 0, "" },
 	{ "rmdir", rmdir_init, remove_group, rmdir_end, 1000, 0, "PARENT FOLDER" },

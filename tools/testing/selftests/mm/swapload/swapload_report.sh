@@ -4,10 +4,40 @@
 #
 # The report and the KTAP of the swapping load. Sourced by swapload_run.sh.
 
+# group_ooms GROUP: OOM kills in it since it was made.
+group_ooms()
+{
+	file=$1/memory.events
+	[ -r "$file" ] || file=$1/memory.oom_control
+	kills=$(awk '$1 == "oom_kill" { print $2 }' "$file" 2>/dev/null)
+	echo "${kills:-0}"
+}
+
+# What should be again what it was once the load has gone.
+drift_figures()
+{
+	awk -F'[: ]+' '/^(Committed_AS|Mlocked|Unevictable|Shmem|HugePages_Total|HugePages_Rsvd|HugePages_Surp|SwapTotal|SwapFree|MemTotal|PageTables|SUnreclaim|Percpu):/ { print $1, $2 }' \
+		/proc/meminfo
+	awk '/^(nr_mlock|nr_isolated_anon|nr_isolated_file|nr_writeback|nr_free_cma|nr_unevictable|nr_anon_transparent_hugepages|nr_shmem_hugepages|nr_shmem_pmdmapped|nr_file_pmdmapped|nr_zone_write_pending|workingset_nodes) /' \
+		/proc/vmstat
+	awk '$1 == "memory" { print "memory_groups", $3 }' /proc/cgroups 2>/dev/null
+}
+
+# drift.NAME=before after
+gather_drift()
+{
+	drift_figures >"$outdir/drift.after"
+	drift=$(awk 'NR == FNR { before[$1] = $2; next }
+		$1 in before { print "drift." $1 "=" before[$1] " " $2 }' \
+		"$outdir/drift.before" "$outdir/drift.after")
+}
+
 # Everything that needs the status files, before they go.
 gather()
 {
-	oom=$(($(awk '$1 == "oom_kill" { print $2 }' /proc/vmstat) - oom_before))
+	writers_ran=$(($(get writers done) + $(get writers failed)))
+	writers_killed=$(group_ooms "${SWAPLOAD_WRITERS:-}")
+	oom=$(($(awk '$1 == "oom_kill" { print $2 }' /proc/vmstat) - oom_before - writers_killed))
 	global=$(get kernel global_ooms)
 	it_tmpfs=$(get build.tmpfs iterations) it_ext4=$(get build.ext4 iterations)
 	in_tmpfs=$(get build.tmpfs compared) in_ext4=$(get build.ext4 compared)
@@ -19,6 +49,7 @@ gather()
 	checked=$(get ballast checked_kb)
 	lost=$(($(get ballast different) + $(get ballast unreadable)))
 	ksm_lost=$(get ksm different)
+	mapped=$(get mapped checked_kb) mapped_lost=$(get mapped different)
 	splats=$(get kernel splats)
 
 	tell=
@@ -59,6 +90,8 @@ objects_different=$n_different
 ballast_checked_kb=$checked
 ballast_different=$lost
 ksm_different=$ksm_lost
+mapped_checked_kb=$mapped
+mapped_different=$mapped_lost
 swap_in_pages=$(get sample swap_in)
 swap_out_pages=$(get sample swap_out)
 swap_read_errors=$(get kernel swap_read_errors)
@@ -66,13 +99,14 @@ swap_write_errors=$(get kernel swap_write_errors)
 oom_kills=$oom
 oom_kills_global=$global
 oom_kills_allowed=$oom_group
+writers_killed=$writers_killed
 fs_errors=$(get kernel fs_errors)
 splats=$splats
 ksm_pages_sharing_max=$(get sample ksm_max)"
 	# Allowed OOM kills, notes and expected failures are no findings.
-	kinds='^(corrupt|ballast|splat|verify|step_failed|step_killed)$'
-	[ "$oom_group" = 1 ] || kinds='^(corrupt|ballast|splat|verify|step_failed|step_killed|oom)$'
-	finding=$(awk -F'\t' -v kinds="$kinds" '$2 ~ kinds { print; exit }' "$outdir/events.log")
+	kinds='corrupt|ballast|mapped|writer|splat|verify|step_failed|step_killed'
+	[ "$oom_group" = 1 ] || kinds="$kinds|oom"
+	finding=$(awk -F'\t' -v kinds="^($kinds)\$" '$2 ~ kinds { print; exit }' "$outdir/events.log")
 }
 
 # What the verifiers found, after the last of the load has gone.
@@ -129,6 +163,18 @@ judge()
 		"$n_compared" -gt 0 -a $((n_different + ksm_lost)) -eq 0
 	check known_content "$lost of $((checked / 4)) pages wrong, see events.log" \
 		"$checked" -gt 0 -a "$lost" -eq 0
+	if has "$wanted" mapped; then
+		check mapped_content "$mapped_lost of $((mapped / 4)) pages wrong, see events.log" \
+			"$mapped" -gt 0 -a "$mapped_lost" -eq 0
+	fi
+	if has "$wanted" writers; then
+		if [ "$writers_ran" = 0 ]; then
+			test_line writers_survive 1 "SKIP nothing was written"
+		else
+			check writers_survive "$writers_killed OOM kills in a group that only writes" \
+				"$writers_killed" -eq 0
+		fi
+	fi
 	if [ "$oom_allowed" = 1 ]; then
 		test_line no_unexpected_oom 1
 	elif [ "$oom_group" = 1 ]; then
@@ -179,6 +225,7 @@ report()
 		fi
 		echo "${verify:-verify=unavailable}"
 		echo "$tell" | sed -n 's/^\([a-z_]*\)|/disturb.\1=/p'
+		[ -z "$drift" ] || echo "$drift"
 		echo "cleanup=$cleanup"
 	} >"$outdir/report.txt"
 	echo "KTAP version 1"

@@ -60,6 +60,20 @@ set_up_swap()
 	[ -z "$areas" ] || set_value /proc/sys/vm/swappiness 100
 }
 
+# The writers' group: none of the builds' memory is in it, and its OOM kills
+# count apart.
+set_up_writers()
+{
+	has "$wanted" writers || return 0
+	SWAPLOAD_WRITERS=$top/swapload/w
+	export SWAPLOAD_WRITERS
+	journal group "$SWAPLOAD_WRITERS"
+	mkdir -p "$SWAPLOAD_WRITERS" || fail "cannot make the group $SWAPLOAD_WRITERS"
+	file=memory.max
+	[ $groups = v2 ] || file=memory.limit_in_bytes
+	echo 32M >"$SWAPLOAD_WRITERS/$file" || fail "cannot limit $SWAPLOAD_WRITERS"
+}
+
 set_up_groups()
 {
 	A=- B=-
@@ -77,6 +91,7 @@ set_up_groups()
 			fail "the memory controller cannot be used under $top/swapload"
 	done
 	A=$top/swapload/a B=$top/swapload/b
+	set_up_writers
 	for group in "$A" "$B"; do
 		if [ $groups = v1 ]; then
 			echo 3 >"$group/memory.move_charge_at_immigrate" 2>/dev/null
@@ -222,6 +237,20 @@ start_disturbers()
 			save_value /proc/sys/vm/nr_hugepages
 			start_disturber hugepages
 			;;
+		hugetlb_split)
+			save_value /proc/sys/vm/nr_hugepages
+			start_disturber hugetlb_split
+			;;
+		mapped)
+			start mapped "$A" "$here/swapload_mapped" "$W/tmpfs/mapped" "$W/ext4/mapped"
+			;;
+		writers)
+			if [ $groups = none ]; then
+				start_disturber writers
+			else
+				start_disturber writers "$SWAPLOAD_WRITERS" "$W/swapload-writers"
+			fi
+			;;
 		hotplug)
 			for dir in /sys/devices/system/memory/memory*; do
 				[ "$(cat "$dir/state" 2>/dev/null)" != online ] ||
@@ -363,10 +392,14 @@ run_load()
 			break
 		fi
 		[ "$past" -ge "$seconds" ] || continue
-		# One whole iteration of each, if that is near.
+		# One whole iteration of each, if that is near; at least something to
+		# compare, however slow the machine is.
 		in_tmpfs=$(get build.tmpfs iterations) in_ext4=$(get build.ext4 iterations)
 		[ "$in_tmpfs" = 0 ] || [ "$in_ext4" = 0 ] || break
-		[ "$past" -lt $((seconds + 30)) ] || break
+		[ "$past" -ge $((seconds + 30)) ] || continue
+		in_tmpfs=$(get build.tmpfs steps) in_ext4=$(get build.ext4 steps)
+		[ "$in_tmpfs" = 0 ] || [ "$in_ext4" = 0 ] || break
+		[ "$past" -lt $((seconds + 30 * pace)) ] || break
 	done
 	end=complete
 }
@@ -393,9 +426,6 @@ stop_load()
 	done
 }
 
-# shellcheck source=swapload_report.sh
-. "$here/swapload_report.sh"
-
 # finish STATUS: whatever happened, stop, look, take it all back, report.
 finish()
 {
@@ -411,6 +441,7 @@ finish()
 	if undo_all; then cleanup=complete; else cleanup=${kept# }; fi
 	if [ $loaded = 1 ]; then
 		gather_verify
+		gather_drift
 		report
 		[ $rc != 0 ] || [ "$result" = ok ] || rc=1
 	else

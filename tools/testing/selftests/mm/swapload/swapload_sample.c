@@ -45,6 +45,9 @@ static void log_line(const char *text)
 		nr_write_errors++;
 	} else if (strstr(text, "mm_verify:") && strstr(text, "violation")) {
 		swapload_event("verify", "%s", text);
+	} else if (strstr(text, "oom-kill:") && strstr(text, "/swapload/w,")) {
+		/* The writers' own; swapload_groups.h tells of it. */
+		return;
 	} else if (strstr(text, "oom-kill:")) {
 		nr_ooms++;
 		if (!strstr(text, "constraint=CONSTRAINT_MEMCG"))

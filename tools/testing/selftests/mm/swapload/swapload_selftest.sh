@@ -10,7 +10,7 @@
 # shellcheck disable=SC2317,SC2086 # functions by name; lists of words
 
 cd "$(dirname "$0")" || exit 1
-total=12
+total=14
 nr=0
 bad=0
 
@@ -233,7 +233,7 @@ clean || wrong "a refused run leaves something"
 verdict usage
 
 # A sane run, with disturbers that every machine has
-load 0.3 -x compact,drop_caches,mlock,thp,swapoff || wrong "exit $?"
+load 0.3 -x compact,drop_caches,mlock,thp,swapoff,hugetlb_split || wrong "exit $?"
 line_of ok builds_ran
 line_of ok objects_identical
 line_of ok cleanup_complete
@@ -307,6 +307,56 @@ logged "ballast.*words wrong" || wrong "the page is not named"
 line_of ok objects_identical
 clean || wrong "it leaves something"
 verdict corrupt_known_content
+rm -rf "$T/out"
+
+# Pages of the file that is written through a mapping. What the kernel loses of
+# it by itself is another event: it never begins at page 7.
+break_mapped()
+{
+	left=300
+	while [ $left -gt 0 ] && [ -d $state ] && ! logged 'first page 7:'; do
+		[ ! -f "$W/tmpfs/mapped" ] ||
+			dd if=/dev/zero of="$W/tmpfs/mapped" bs=4096 seek=7 count=3 conv=notrunc
+		left=$((left - 1))
+		sleep 0.2
+	done
+}
+meanwhile break_mapped
+load 0.7 -x mapped && wrong "exit 0"
+wait $helper
+line_of 'not ok' mapped_content
+logged "mapped.*tmpfs mapping.*: [0-9]* of 512 pages wrong when mapped again, first page 7: 0000" ||
+	wrong "the page is not named"
+[ "$(value mapped_different)" -ge 3 ] 2>/dev/null ||
+	wrong "mapped_different=$(value mapped_different)"
+value first_finding | grep -q '^mapped: ' || wrong "first_finding=$(value first_finding)"
+line_of ok objects_identical
+line_of ok known_content
+clean || wrong "it leaves something"
+verdict corrupt_mapped
+rm -rf "$T/out"
+
+# OOM kills in the writers' group are theirs alone
+kill_in_group()
+{
+	group=$(sed -n 's/^group \(.*\/swapload\/w\)$/\1/p' $state/undo)
+	sh -c "echo 0 >'$group/cgroup.procs' && exec dd if=/dev/zero of=/dev/null bs=256M count=1"
+}
+if [ $shape = scaled ]; then
+	meanwhile kill_in_group
+	load 0.3 -x writers && wrong "exit 0"
+	wait $helper
+	line_of 'not ok' writers_survive
+	line_of ok no_unexpected_oom
+	line_of ok steps_succeeded
+	at_least writers_killed 1
+	[ "$(value oom_kills)" = 0 ] || wrong "oom_kills=$(value oom_kills)"
+	clean || wrong "it leaves something"
+	verdict killed_writer
+else
+	nr=$((nr + 1))
+	echo "ok $nr killed_writer # SKIP no memory controller"
+fi
 rm -rf "$T/out"
 
 # A step that is killed

@@ -9,6 +9,7 @@
 #define _SWAPLOAD_VICTIM_H
 
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "swapload.h"
@@ -32,6 +33,20 @@ static void victim_ret(struct victim_counts *c, const char *call, bool bad)
 	}
 	c->unexpected++;
 	swapload_event("disturb", "victim: %s: %s", call, strerror(err));
+}
+
+/*
+ * The heap grows and shrinks to what it was; malloc() never sees it. What the
+ * kernel charged for a growth that failed stays in Committed_AS if it forgets.
+ */
+static void victim_brk(struct victim_counts *c)
+{
+	unsigned long old = syscall(SYS_brk, 0), want = old + (1 << 20);
+
+	errno = ENOMEM;	/* the call itself tells of no other */
+	victim_ret(c, "brk", (unsigned long)syscall(SYS_brk, want) != want);
+	errno = ENOMEM;
+	victim_ret(c, "brk", (unsigned long)syscall(SYS_brk, old) != old);
 }
 
 static void victim_life(const char *path, struct victim_counts *c)
@@ -66,6 +81,7 @@ static void victim_life(const char *path, struct victim_counts *c)
 			map = moved;
 		victim_ret(c, "munmap", munmap(map + size / 2, 4096));
 		victim_ret(c, "munmap", munmap(map, moved == MAP_FAILED ? size : size * 2));
+		victim_brk(c);
 
 		pid = fork();
 		victim_ret(c, "fork", pid < 0);
