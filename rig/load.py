@@ -183,14 +183,14 @@ def expected(report, disturb):
 def judge(config, shape, outdir, done, *, obj=None, disturb='default', known=None, linux=None):
     """The Outcome of a boot.Boot whose results are in outdir; writes load.json, summary.txt
     and load.svg there. known: entries of the list of known findings."""
-    known = splat.load_allow(KNOWN) if known is None else known
+    known = splat.load_allow(KNOWN, linux or common.LINUX) if known is None else known
     report, events = read_report(outdir / 'report.txt'), read_events(outdir / 'events.log')
     found = verdict.judge(
         outdir, qemu_exit=done.qemu_exit, ended=done.ended, console=done.console,
         results=done.results, nonce=done.nonce, tree=linux or common.LINUX,
         vmlinux=obj and obj / 'vmlinux', expect='exec',
         oom_ok=report.get('oom_kills_allowed') == '1',
-        allow=[*splat.load_allow(), *expected(report, disturb)])
+        allow=[*splat.load_allow(tree=linux or common.LINUX), *expected(report, disturb)])
     text = done.results.read_text(errors='replace') if done.results.is_file() else ''
     parsed = ktap.parse_results(text, linux or common.LINUX) if text.strip() else None
     outcome = Outcome(shape, config, outdir, done.seconds, report, boot=found)
@@ -324,7 +324,7 @@ def test_itself(kernel, tests_dir, outdir, obj, linux=None):
     return verdict.judge(
         outdir, qemu_exit=done.qemu_exit, ended=done.ended, console=done.console, oom_ok=True,
         results=done.results, nonce=done.nonce, tree=linux or common.LINUX, vmlinux=obj / 'vmlinux',
-        allow=[*splat.load_allow(), *expected({}, 'default')])
+        allow=[*splat.load_allow(tree=linux or common.LINUX), *expected({}, 'default')])
 
 
 def settings():

@@ -144,10 +144,22 @@ class Allow:
     remove: str
 
 
-def load_allow(path=None):
-    """The entries of an allow-list file. Fail: an entry without pattern, reason or
-    removal condition, an unknown key, a pattern that is no regular expression or
-    that matches everything."""
+KEYS = ('pattern', 'reason', 'remove', 'until')
+
+
+def over(until, tree):
+    """Has the source in `tree` what ends an entry, FILE#TEXT: the text in that file?"""
+    name, _, text = until.partition('#')
+    try:
+        return bool(tree) and text in (Path(tree) / name).read_text(errors='replace')
+    except OSError:
+        return False
+
+
+def load_allow(path=None, tree=None):
+    """The entries of an allow-list file that are in force for a kernel of the source in
+    `tree`, all without one. Fail: an entry without pattern, reason or removal condition, an
+    unknown key, a pattern that is no regular expression or that matches everything."""
     path = Path(path or ALLOW)
     if not path.is_file():
         raise common.Fail(f'{path}: no such allow-list')
@@ -158,23 +170,26 @@ def load_allow(path=None):
             continue
         if line:
             key, colon, value = line.partition(':')
-            if not colon or key not in ('pattern', 'reason', 'remove'):
-                raise common.Fail(f'{path.name}:{number}: not pattern:, reason: or remove:')
+            if not colon or key not in KEYS:
+                raise common.Fail(f'{path.name}:{number}: not pattern:, reason:, remove: or until:')
             if key in block:
                 raise common.Fail(f'{path.name}:{number}: a second {key}: in one entry; '
                                   'entries are separated by a blank line')
             block[key] = value.strip()
         elif block:
-            for key in ('pattern', 'reason', 'remove'):
+            for key in KEYS[:3]:
                 if not block.get(key):
                     raise common.Fail(f'{path.name}:{number - 1}: the entry has no {key}:')
+            if 'until' in block and not re.fullmatch(r'[\w./-]+#.+', block['until']):
+                raise common.Fail(f'{path.name}:{number - 1}: until: is not FILE#TEXT')
             try:
                 pattern = re.compile(block['pattern'])
             except re.error as e:
                 raise common.Fail(f'{path.name}:{number - 1}: pattern: {e}') from None
             if pattern.search(''):
                 raise common.Fail(f'{path.name}:{number - 1}: the pattern matches every line')
-            entries.append(Allow(pattern, block['reason'], block['remove']))
+            if not over(block.get('until', ''), tree):
+                entries.append(Allow(pattern, block['reason'], block['remove']))
             block = {}
     return entries
 

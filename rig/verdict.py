@@ -115,7 +115,7 @@ def judge(outdir, *, qemu_exit, ended, console, results, nonce, tree, vmlinux=No
     boot counts; allow: allow-list entries, None reads rig/allow.txt; kunit: the console
     must hold KUnit results; programs: names that must be among the results.
     Fail: a damaged allow-list, no parser in the tree."""
-    allow = splat.load_allow() if allow is None else allow
+    allow = splat.load_allow(tree=tree) if allow is None else allow
     found = Verdict(console=str(console or ''), results=str(results or ''))
     checks = found.checks
     checks['qemu'] = _qemu(qemu_exit, ended)

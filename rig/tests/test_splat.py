@@ -337,12 +337,28 @@ class Allowed(unittest.TestCase):
         """Other damage is one clear line too."""
         for text, said in (('pattern: (\nreason: r\nremove: c\n', 'pattern'),
                            ('pattern: .*\nreason: r\nremove: c\n', 'matches every line'),
-                           ('because: r\n', 'not pattern:'),
+                           ('because: r\n', 'not pattern:, reason:'),
                            ('pattern: a\npattern: b\n', 'a second pattern:')):
             with self.assertRaisesRegex(common.Fail, said):
                 self.load(text)
         with self.assertRaisesRegex(common.Fail, 'no such'):
             splat.load_allow('/nonexistent')
+
+    def test_until(self):
+        """An entry is over for a kernel whose source has the text, and for no other."""
+        text = 'pattern: x\nreason: y\nremove: z\nuntil: mm/a.c#the_fix(\n'
+        with tempfile.TemporaryDirectory() as folder:
+            tree = Path(folder)
+            (tree / 'list').write_text(text)
+            (tree / 'mm').mkdir()
+            for source, count in ((None, 1), ('old();\n', 1), ('void the_fix(int)\n', 0)):
+                if source:
+                    (tree / 'mm/a.c').write_text(source)
+                self.assertEqual(len(splat.load_allow(tree / 'list', tree)), count, source)
+            self.assertEqual(len(splat.load_allow(tree / 'list')), 1)
+        for wrong in ('', 'mm/a.c', '#text', 'a file#text'):
+            with self.assertRaisesRegex(common.Fail, 'FILE#TEXT'):
+                self.load(f'pattern: x\nreason: y\nremove: z\nuntil: {wrong}\n')
 
     def test_the_projects_list(self):
         """rig/allow.txt loads; each entry is used by nothing that must be found."""
