@@ -229,6 +229,11 @@ class Judgement(Case):
                                  report=self.changed(disturb__failslab='off', disturb__fail_page_alloc=said))
             self.assertEqual(outcome.ok, ok, said)
 
+    def test_a_stack_that_failslab_did_not_give(self):
+        console = '[   60.000000] swapload_distur: vmalloc error: size 16384, vm_struct allocation failed'
+        self.assertTrue(self.judge(console=console, disturb='failslab').ok)
+        self.assertFalse(self.judge(console=console).ok)
+
     def test_pages_that_cannot_be_offlined(self):
         console = '[   60.000000] page dumped because: unmovable page'
         self.assertTrue(self.judge(console=console).ok)

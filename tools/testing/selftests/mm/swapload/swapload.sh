@@ -41,7 +41,8 @@ here=$(cd "$(dirname "$0")" && pwd) || exit 2
 . "$here/swapload_undo.sh"
 
 ALL="compact move_charge migrate swapoff thp cma hugepages hotplug min_free rmdir mglru"
-ALL="$ALL drop_caches mlock ksm mapped hugetlb_split writers failslab fail_page_alloc fail_make_request"
+ALL="$ALL drop_caches mlock ksm mapped hugetlb_split writers"
+ALL="$ALL failslab fail_page_alloc fail_make_request"
 
 skip()
 {
@@ -310,16 +311,12 @@ say "$ballast MB of known content in tmpfs"
 say "swap: ${swap:-what the machine has}; disturbers: ${wanted:-none}"
 say "writes to $W and $outdir; all of it is taken back at the end and after Ctrl-C"
 
-# shellcheck source=swapload_report.sh
-. "$here/swapload_report.sh"
-
 # From here on everything is undone.
 rm -f "$outdir/report.txt" "$outdir/samples.tsv" "$outdir/events.log"
 mkdir -p "$STATE/status" || exit 1
 echo $$ >"$STATE/pid"
 : >"$STATE/undo"
 : >"$outdir/events.log"
-drift_figures >"$outdir/drift.before"
 SWAPLOAD_ID=$(cat /proc/sys/kernel/random/uuid)
 SWAPLOAD_T0=$(cut -d' ' -f1 /proc/uptime)
 SWAPLOAD_EVENTS=$outdir/events.log

@@ -50,8 +50,19 @@ static struct counts {
 	unsigned long long rounds[NR_PATHS], different[NR_PATHS];
 	unsigned long long events[NR_PATHS];
 	unsigned long long checked, failed;
-	_Atomic bool stop;
+	atomic_bool stop;
 } *counts;
+
+/* One access each, whatever the compiler thinks of it. */
+static uint64_t peek(void *at)
+{
+	return atomic_load_explicit((atomic_ullong *)at, memory_order_relaxed);
+}
+
+static void poke(void *at, uint64_t value)
+{
+	atomic_store_explicit((atomic_ullong *)at, value, memory_order_relaxed);
+}
 
 static void status(void)
 {
@@ -182,14 +193,14 @@ static int in_tmpfs(const char *name, bool read_first)
 		if (ftruncate(fd, 0) || ftruncate(fd, SIZE))
 			return 1;
 		if (read_first)
-			(void)*(volatile uint64_t *)map;
+			peek(map);
 		else
-			*(volatile uint64_t *)map = 1;
+			poke(map, 1);
 		if (is_huge(map))
 			break;
 	}
 	for (page = 0; page < PAGES && read_first; page++)
-		(void)*(volatile uint64_t *)(map + page * WORDS);
+		peek(map + page * WORDS);
 	for (page = 0; page < PAGES; page++)
 		for (i = 0; i < WORDS; i++)
 			map[page * WORDS + i] = word(seed, page, i);
@@ -229,7 +240,7 @@ static void *dirty_rest(void *arg)
 	(void)arg;
 	for (round = 1; !counts->stop; round++) {
 		for (page = 1; page < PAGES; page++) {
-			*(volatile uint64_t *)(disk.map + page * PAGE) = round;
+			poke(disk.map + page * PAGE, round);
 			disk.wrote[page] = round;
 		}
 	}
@@ -238,14 +249,13 @@ static void *dirty_rest(void *arg)
 
 static void *count_first(void *arg)
 {
-	volatile uint64_t *first = (volatile uint64_t *)disk.map;
 	uint64_t n, got;
 
 	(void)arg;
 	for (n = 1; !counts->stop; n++) {
-		*first = n;
+		poke(disk.map, n);
 		disk.wrote[0] = n;
-		got = *first;
+		got = peek(disk.map);
 		if (got == n)
 			continue;
 		if (disk.got == disk.want) {

@@ -69,9 +69,15 @@ set_up_writers()
 	export SWAPLOAD_WRITERS
 	journal group "$SWAPLOAD_WRITERS"
 	mkdir -p "$SWAPLOAD_WRITERS" || fail "cannot make the group $SWAPLOAD_WRITERS"
-	file=memory.max
-	[ $groups = v2 ] || file=memory.limit_in_bytes
-	echo 32M >"$SWAPLOAD_WRITERS/$file" || fail "cannot limit $SWAPLOAD_WRITERS"
+	# Without swap: all that reclaim can find is what was written.
+	if [ $groups = v2 ]; then
+		set -- memory.max memory.swap.max
+	else
+		set -- memory.limit_in_bytes memory.swappiness
+	fi
+	echo 8M >"$SWAPLOAD_WRITERS/$1" || fail "cannot limit $SWAPLOAD_WRITERS"
+	[ ! -w "$SWAPLOAD_WRITERS/$2" ] || echo 0 >"$SWAPLOAD_WRITERS/$2" ||
+		fail "cannot keep $SWAPLOAD_WRITERS from swapping"
 }
 
 set_up_groups()
@@ -426,6 +432,9 @@ stop_load()
 	done
 }
 
+# shellcheck source=swapload_report.sh
+. "$here/swapload_report.sh"
+
 # finish STATUS: whatever happened, stop, look, take it all back, report.
 finish()
 {
@@ -457,6 +466,7 @@ trap 'end=interrupted; say "interrupted: taking everything back"; finish 130' IN
 trap 'finish 1' EXIT
 
 echo "$SWAPLOAD_ID" >"$STATE/id"
+drift_figures >"$outdir/drift.before"
 set_up_places
 set_up_swap
 set_up_reference
