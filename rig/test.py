@@ -10,8 +10,8 @@ import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import (bisect, build, common, export, fetch, lint, mail, models, prove, session, tree,
-               verdict)
+from . import (bisect, build, common, export, fetch, lint, load, mail, models, prove, session,
+               tree, verdict)
 
 # No patch is begun after so many s of building, or of proving; with the objects in ccache
 # there is time for all. LATELY, s: how far back what counts as changed lately reaches.
@@ -202,9 +202,15 @@ def proofs(tally):
             tally.skip(f'prove {name}', f'not begun within {PROOFS // 60} min; make prove proves all')
 
 
+def loaded(tally):
+    """The short load and the tests of the load."""
+    for name, ok, why in [*load.short(), *load.itself()]:
+        tally.skip(name, why) if ok is None else tally.add(name, ok, why)
+
+
 PARTS = (('unit tests of the rig', unit), ('lint', linted), ('models', modelled),
          ('import and export', round_trip), ('mailbox', mailbox), ('each patch builds', patches),
-         ('each patch is proven', proofs), ('the tip boots and passes', boots))
+         ('each patch is proven', proofs), ('the tip boots and passes', boots), ('the load', loaded))
 
 
 def main():
