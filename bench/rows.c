@@ -233,8 +233,77 @@ static void buddy_calls(void)
 	in_turn(DEEP);
 }
 
-/* Why page_buddy would not reach the buddy lists, or NULL. */
-static const char *buddy_reached(void)
+/*
+ * What it costs that pages come from and go to the buddy lists: DEEP pages at
+ * once, less the same pages and the same calls in bursts that the per-CPU list
+ * serves. Each burst has a page less than calls, so calls in turn, which take
+ * no page, make their numbers equal. How full the list is at the start depends
+ * on its length, and that on memory: here it is as short as can be, four times
+ * a batch, everywhere.
+ */
+#define BURSTS	((DEEP - 1) / (SHALLOW - 1))
+
+static void set_list_fraction(const char *fraction)
+{
+	static const char path[] = "/proc/sys/vm/percpu_pagelist_high_fraction";
+	int fd = must(open(path, O_WRONLY | O_CLOEXEC), path);
+
+	must(write(fd, fraction, strlen(fraction)), path);
+	close(fd);
+}
+
+static void shorten_list(void)
+{
+	leave_group();
+	set_list_fraction("1000000");
+}
+
+static void lengthen_list(void)
+{
+	set_list_fraction("0");
+	enter_group();
+}
+
+static void refill_pages(void)
+{
+	buddy_pages();
+	in_turn(BURSTS - 1);
+}
+
+static void refill_calls(void)
+{
+	for (long i = 0; i < BURSTS; i++) {
+		write_packets(SHALLOW);
+		read_packets(SHALLOW);
+	}
+}
+
+/*
+ * The pool of huge pages up and down: of order 9, not cleared before they are
+ * used. The per-CPU list takes this order too, but holds only a few of them.
+ */
+#define HUGE_ORDER	9
+#define HUGE_PAGES	128L
+
+static int pool = -1;
+
+static void set_pool(long pages)
+{
+	char text[32];
+	int len = snprintf(text, sizeof(text), "%ld", pages);
+
+	if (pwrite(pool, text, len, 0) != len)
+		die("write %s to nr_hugepages: %s", text, strerror(errno));
+}
+
+static void huge_pages(void)
+{
+	set_pool(HUGE_PAGES);
+	set_pool(0);
+}
+
+/* Why so many pages at once would not reach the buddy lists, or NULL. */
+static const char *list_deeper_than(long pages)
 {
 	static char text[16384], why[128];
 	int fd = must(open("/proc/zoneinfo", O_RDONLY | O_CLOEXEC), "/proc/zoneinfo");
@@ -249,11 +318,34 @@ static const char *buddy_reached(void)
 	for (char *p = text; (p = strstr(p, "high: ")); p++)
 		if (strtol(p + 6, NULL, 10) > most)
 			most = strtol(p + 6, NULL, 10);
-	if (most >= 0 && DEEP > 4 * most)
+	if (most >= 0 && pages > 4 * most)
 		return NULL;
 	snprintf(why, sizeof(why), "the per-CPU list holds up to %ld of its %ld pages",
-		 most, DEEP);
+		 most, pages);
 	return why;
+}
+
+static const char *buddy_reached(void)
+{
+	return list_deeper_than(DEEP);
+}
+
+/* Why page_order9 would not, or what else is missing, or NULL. */
+static const char *pool_filled(void)
+{
+	static char path[] = "/proc/sys/vm/nr_hugepages";
+	char text[32] = "";
+
+	if (pool < 0)
+		pool = open(path, O_RDWR | O_CLOEXEC);
+	if (pool < 0)
+		return "no /proc/sys/vm/nr_hugepages";
+	set_pool(HUGE_PAGES);
+	must(pread(pool, text, sizeof(text) - 1, 0), path);
+	set_pool(0);
+	if (strtol(text, NULL, 10) != HUGE_PAGES)
+		return "no room for its huge pages";
+	return list_deeper_than(HUGE_PAGES << HUGE_ORDER);
 }
 
 void set_up_rows(void)
@@ -342,6 +434,20 @@ const struct row rows[] = {
 		.prepare = leave_group, .op = buddy_pages, .undo = enter_group, .fixed = buddy_calls,
 		.refuse = buddy_reached,
 		.alloc = 1, .free = 1,
+	},
+	{
+		.name = "page_refill", .unit = "page", .ops = DEEP - 1,
+		.source = "page_buddy less page_pcp: refilling and draining the per-CPU list",
+		.prepare = shorten_list, .op = refill_pages, .undo = lengthen_list,
+		.fixed = refill_calls,
+		.refuse = buddy_reached,
+	},
+	{
+		.name = "page_order9", .unit = "page", .ops = HUGE_PAGES,
+		.source = "nr_hugepages up and down: order-9 alloc and free, from the buddy lists",
+		.op = huge_pages,
+		.refuse = pool_filled,
+		.alloc = 1 << HUGE_ORDER, .free = 1 << HUGE_ORDER,
 	},
 	{
 		.name = "page_charged", .unit = "page", .ops = 64 * (SHALLOW - 1),

@@ -46,7 +46,8 @@ SEGFAULT = r'\[\d+\]: segfault at '
 EXPECTED = {
     'hotplug': r'page dumped because: (unmovable page|isolation failed|migration failure)',
     'writers': r'^swapload_writer invoked oom-killer|Killed process \d+ \(swapload_writer\)',
-    'failslab': rf'invoked oom-killer|vmalloc error: size|{SEGFAULT}',
+    # alloc_vmap_area() warns when a slab allocation that is hardly ever needed fails.
+    'failslab': rf'invoked oom-killer|vmalloc error: size|WARNING: .* alloc_vmap_area\+|{SEGFAULT}',
     'fail_page_alloc': rf'page allocation failure|vmalloc error: size|SLUB: Unable to allocate|'
                        rf'invoked oom-killer|{SEGFAULT}',
     'fail_make_request': rf'I/O error|(Read|Write)-error on swap-device|{SEGFAULT}',

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
 """One kernel with one set of tests: build both, boot, judge. Every command that boots
 tests does it through here, so that they mean the same."""
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import boot, build, common, image, verdict
+from . import boot, build, common, image, splat, verdict
 
 # A CMA area, so that its free lists and its counter are not empty.
 APPEND = 'cma=64M'
+# What the selftests bring with them: free_list_offline and free_list_all try to take memory
+# offline of which they do not know whether it can go.
+EXPECTED = (splat.Allow(re.compile('page dumped because: unmovable page'),
+                        'memory that cannot go offline says so', 'without these tests'),)
 # Guest seconds, before the accelerator's factor.
 LIMIT, SILENCE = 300, 60
 
@@ -46,14 +51,16 @@ def start(config, kernel, outdir, *, src=None, obj=None, tests_dir=None, tests='
     initrd = image.make_image(outdir / 'guest.cpio', tree_dirs=trees)
     how = {'mode': 'test', 'tests': tests} if tests_dir else {
         'mode': 'exec', 'exec_path': '/bin/true'}
-    done = boot.boot(kernel, initrd, outdir, smp=smp or common.count('SMP', 2),
+    # The balloon, so that free pages are reported to somebody.
+    done = boot.boot(kernel, initrd, outdir, balloon=True, smp=smp or common.count('SMP', 2),
                      mem=mem or common.setting('MEM', '1G'), limit=LIMIT, silence=SILENCE,
                      append=' '.join(filter(None, (APPEND, append, common.setting('APPEND', '')))),
                      **how)
     return Session(config, outdir, done, verdict.judge(
         outdir, qemu_exit=done.qemu_exit, ended=done.ended, console=done.console,
         results=done.results, nonce=done.nonce, tree=src, vmlinux=obj / 'vmlinux',
-        expect='test' if tests_dir else 'exec', oom_ok=oom_ok, kunit=has_kunit(obj)))
+        expect='test' if tests_dir else 'exec', oom_ok=oom_ok, kunit=has_kunit(obj),
+        allow=[*splat.load_allow(tree=src), *(EXPECTED if tests_dir else ())]))
 
 
 def run(config, outdir, *, src=None, obj=None, tests_dir=None, optional=False, **kw):

@@ -104,6 +104,12 @@ class Judgement(Case):
         outcome = self.judge(report=self.changed(objects_compared=0))
         self.assertEqual((outcome.ok, load.state(outcome)), (False, 'nothing compared'))
 
+    def test_too_slow_is_no_corruption(self):
+        outcome = self.judge(report=self.changed(objects_compared=0, ballast_checked_kb=0),
+                             results=ktap(['objects_identical', 'builds_ran', 'known_content']))
+        self.assertEqual(self.kinds(outcome), ['broken'] * 3)
+        self.assertFalse(outcome.ok)
+
     def test_corruption(self):
         for key, kind in (('objects_different', 'corrupt'), ('ballast_different', 'ballast'), ('ksm_different', 'ksm'),
                           ('steps_failed', 'step_failed'), ('fs_errors', 'fs')):
