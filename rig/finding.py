@@ -85,7 +85,7 @@ def findings(found, report, events, parsed):
         if not report:
             add('broken', 'the load wrote no report.txt')
     for key, what, kinds in (('objects_different', 'objects are not as they were built before', ('corrupt',)),
-                             ('ballast_different', 'kB of the ballast changed by themselves', ('ballast',)),
+                             ('ballast_different', 'pages of the ballast changed by themselves', ('ballast',)),
                              ('ksm_different', 'pages that KSM merged changed by themselves', ('ksm', 'corrupt')),
                              ('steps_failed', 'build steps failed without a cause', ('step_failed',)),
                              ('fs_errors', 'errors of the file system on the loop device', ('fs',))):
