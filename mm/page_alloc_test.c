@@ -461,6 +461,28 @@ static void mismatch_is_seen(struct kunit *test)
 	free_some(page, PIECE_PAGES);
 }
 
+#if defined(CONFIG_MEMORY_FAILURE) && defined(CONFIG_MEMORY_HOTPLUG)
+/* What was taken off the lists stays off them while its memory is offline. */
+static void unpoison_offline(struct kunit *test)
+{
+	struct page *page = alloc_page(GFP_KERNEL);
+	unsigned long start, end;
+	bool put;
+
+	KUNIT_ASSERT_NOT_NULL(test, page);
+	start = SECTION_ALIGN_DOWN(page_to_pfn(page));
+	end = start + PAGES_PER_SECTION;
+	SetPageHWPoison(page);
+	SetPageHWPoisonTakenOff(page);
+	offline_mem_sections(start, end);
+	put = put_page_back_buddy(page);
+	online_mem_sections(start, end);
+	KUNIT_EXPECT_FALSE(test, put);
+	if (!put)
+		KUNIT_EXPECT_TRUE(test, put_page_back_buddy(page));
+}
+#endif
+
 static struct kunit_case page_alloc_test_cases[] = {
 	KUNIT_CASE(free_whole_piece),
 	KUNIT_CASE(free_after_retype),
@@ -476,6 +498,9 @@ static struct kunit_case page_alloc_test_cases[] = {
 	KUNIT_CASE(isolate_what_is_reserved),
 #endif
 	KUNIT_CASE(mismatch_is_seen),
+#if defined(CONFIG_MEMORY_FAILURE) && defined(CONFIG_MEMORY_HOTPLUG)
+	KUNIT_CASE(unpoison_offline),
+#endif
 	{}
 };
 

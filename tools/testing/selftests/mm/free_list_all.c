@@ -103,18 +103,6 @@ struct mechanism {
 	long long (*round)(long long *tries);
 };
 
-/*
- * Two mechanisms take turns: a page that is unpoisoned just when its memory has
- * gone offline is put on a free list all the same, and the list is corrupt.
- * unpoison_memory() looks before it waits for the lock.
- */
-static void take_turns(int type)
-{
-	struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_len = 1 };
-
-	fcntl(cache_fd, F_SETLKW, &lock);
-}
-
 static unsigned int seed = 1;
 
 static int below(int limit)
@@ -214,12 +202,13 @@ static long long do_thp(long long *tries)
 	return good > 0;
 }
 
-static long long poison_and_unpoison(void)
+static long long do_hwpoison(long long *tries)
 {
 	static char *map;
 	unsigned long long pfn;
 	char *page;
 
+	++*tries;
 	if (!map)
 		map = mmap(NULL, 4 << 20, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -231,17 +220,6 @@ static long long poison_and_unpoison(void)
 	munmap(map, 4 << 20);
 	map = NULL;
 	return !put(HWPOISON "unpoison-pfn", "0x%llx", pfn);
-}
-
-static long long do_hwpoison(long long *tries)
-{
-	long long done;
-
-	take_turns(F_WRLCK);
-	++*tries;
-	done = poison_and_unpoison();
-	take_turns(F_UNLCK);
-	return done;
 }
 
 static long long do_reporting(long long *tries)
@@ -267,10 +245,8 @@ static long long do_hotplug(long long *tries)
 	}
 	++*tries;
 	number = goes->number[below(goes->nr)];
-	take_turns(F_WRLCK);
 	ret = set_memory(number, "offline");
 	set_memory(number, "online");
-	take_turns(F_UNLCK);
 	return !ret;
 }
 
