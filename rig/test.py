@@ -15,7 +15,7 @@ from . import (bisect, build, common, export, fetch, lint, load, mail, models, p
 
 # No patch is begun after so many s of building, or of proving; with the objects in ccache
 # there is time for all. LATELY, s: how far back what counts as changed lately reaches.
-BUILDS, PROOFS = 20 * 60, 10 * 60
+BUILDS, PROOFS = 15 * 60, 8 * 60
 LATELY = 6 * 3600
 # Boots of the tip. The debug kernel runs every selftest on two CPUs; lockdep too, since
 # it sees what debug cannot; production has nothing to verify and only has to boot.
