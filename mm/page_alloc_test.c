@@ -161,6 +161,115 @@ static void free_after_retype(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, seen.misplaced, 0UL);
 }
 
+#ifdef CONFIG_CONTIG_ALLOC
+#define CUT_ORDER	(pageblock_order - 1)
+#define CUTS_KEPT	128
+
+/* NR_FREE_PAGES less what is on the lists that it counts, in pages */
+static long drift(struct zone *zone)
+{
+	struct list_head *pos;
+	unsigned int order;
+	unsigned long flags;
+	long pages = 0;
+	int type;
+
+	spin_lock_irqsave(&zone->lock, flags);
+	for_each_migratetype_order(order, type)
+		if (!is_migrate_isolate(type))
+			list_for_each(pos, &zone->free_area[order].free_list[type])
+				pages += 1L << order;
+	pages = (long)zone_page_state_snapshot(zone, NR_FREE_PAGES) - pages;
+	spin_unlock_irqrestore(&zone->lock, flags);
+	return pages;
+}
+
+/* What is allocated next is cut from the piece. True when it is wholly free. */
+static bool put_first(struct page *page)
+{
+	struct zone *zone = page_zone(page);
+	unsigned long flags;
+	bool whole;
+
+	spin_lock_irqsave(&zone->lock, flags);
+	whole = PageBuddy(page) && buddy_order(page) == PIECE_ORDER &&
+		list_of(zone, page, PIECE_ORDER) == MIGRATE_MOVABLE;
+	if (whole)
+		list_move(&page->buddy_list,
+			  &zone->free_area[PIECE_ORDER].free_list[MIGRATE_MOVABLE]);
+	spin_unlock_irqrestore(&zone->lock, flags);
+	return whole;
+}
+
+struct cutter {
+	struct page *page;
+	unsigned long cuts;
+};
+
+/* Allocate parts of the piece; keep what else there is of that size. */
+static int cutter(void *data)
+{
+	struct cutter *c = data;
+	struct page *page, *next;
+	LIST_HEAD(kept);
+	int nr = 0;
+
+	while (!kthread_should_stop()) {
+		page = alloc_pages(GFP_HIGHUSER_MOVABLE | __GFP_NORETRY |
+				   __GFP_NOWARN, CUT_ORDER);
+		if (page && nr < CUTS_KEPT &&
+		    (page < c->page || page >= c->page + PIECE_PAGES)) {
+			list_add(&page->lru, &kept);
+			nr++;
+		} else if (page) {
+			c->cuts++;
+			__free_pages(page, CUT_ORDER);
+		}
+		cond_resched();
+	}
+	list_for_each_entry_safe(page, next, &kept, lru)
+		__free_pages(page, CUT_ORDER);
+	return 0;
+}
+
+/* The second block of a free page is isolated while it is cut elsewhere. */
+static void isolate_while_allocating(struct kunit *test)
+{
+	struct task_struct *task;
+	struct cutter c = {};
+	struct zone *zone;
+	unsigned long pfn, end;
+	long before;
+	int i, isolated = 0;
+
+	more_than_one_block(test);
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "needs a second CPU to allocate on");
+	c.page = take_piece(test, MIGRATE_MOVABLE);
+	zone = page_zone(c.page);
+	pfn = page_to_pfn(c.page) + pageblock_nr_pages;
+	end = pfn + pageblock_nr_pages;
+	free_some(c.page, PIECE_PAGES);
+	before = drift(zone);
+	task = kthread_run(cutter, &c, "page_alloc_test");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	for (i = 0; isolated < 400 && i < 100000; i++) {
+		cond_resched();
+		if (!put_first(c.page) ||
+		    start_isolate_page_range(pfn, end, MIGRATE_MOVABLE, 0,
+					     GFP_KERNEL))
+			continue;
+		isolated++;
+		undo_isolate_page_range(pfn, end);
+	}
+	kthread_stop(task);
+	drain_all_pages(zone);
+	KUNIT_EXPECT_GT(test, isolated, 0);
+	KUNIT_EXPECT_GT(test, c.cuts, 0UL);
+	KUNIT_EXPECT_EQ(test, drift(zone), before);
+}
+#endif
+
 /* Two free blocks of different types that may merge */
 static void merge_of_types(struct kunit *test)
 {
@@ -486,6 +595,9 @@ static void unpoison_offline(struct kunit *test)
 static struct kunit_case page_alloc_test_cases[] = {
 	KUNIT_CASE(free_whole_piece),
 	KUNIT_CASE(free_after_retype),
+#ifdef CONFIG_CONTIG_ALLOC
+	KUNIT_CASE(isolate_while_allocating),
+#endif
 	KUNIT_CASE(merge_of_types),
 	KUNIT_CASE(free_of_types),
 	KUNIT_CASE(unreserve_one_of_two),
