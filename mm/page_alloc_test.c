@@ -253,7 +253,7 @@ static void isolate_while_allocating(struct kunit *test)
 	before = drift(zone);
 	task = kthread_run(cutter, &c, "page_alloc_test");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
-	for (i = 0; isolated < 400 && i < 100000; i++) {
+	for (i = 0; i < 100000 && (isolated < 400 || READ_ONCE(c.cuts) < 100); i++) {
 		cond_resched();
 		if (!put_first(c.page) ||
 		    start_isolate_page_range(pfn, end, MIGRATE_MOVABLE, 0,
