@@ -190,6 +190,12 @@ class Compare(unittest.TestCase):
         self.assertEqual(ratios, {'a': 1.01, 'b': 1.03})
         self.assertEqual(wrong, ['b: 1.0300 of the base, limit 1.0200'])
 
+    def test_judged_as_printed(self):
+        base, series = {'a': figure(27167.7), 'b': figure(10000)}, \
+            {'a': figure(27168.1), 'b': figure(10001)}
+        wrong = bench.compare(base, series, {'a': 1.0, 'b': 1.0}, ['a', 'b'])[1]
+        self.assertEqual(wrong, ['b: 1.0001 of the base, limit 1.0000'])
+
     def test_row_without_limit(self):
         wrong = bench.compare({'a': figure(1)}, {'a': figure(1)}, {}, ['a'])[1]
         self.assertEqual(wrong, ['a: no limit in bench/thresholds'])
