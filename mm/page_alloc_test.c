@@ -235,12 +235,12 @@ static int cutter(void *data)
 /* The second block of a free page is isolated while it is cut elsewhere. */
 static void isolate_while_allocating(struct kunit *test)
 {
+	unsigned long pfn, end_pfn, end;
 	struct task_struct *task;
 	struct cutter c = {};
 	struct zone *zone;
-	unsigned long pfn, end;
-	long before;
-	int i, isolated = 0;
+	long before, after;
+	int isolated = 0;
 
 	more_than_one_block(test);
 	if (num_online_cpus() < 2)
@@ -248,25 +248,27 @@ static void isolate_while_allocating(struct kunit *test)
 	c.page = take_piece(test, MIGRATE_MOVABLE);
 	zone = page_zone(c.page);
 	pfn = page_to_pfn(c.page) + pageblock_nr_pages;
-	end = pfn + pageblock_nr_pages;
+	end_pfn = pfn + pageblock_nr_pages;
 	free_some(c.page, PIECE_PAGES);
 	before = drift(zone);
 	task = kthread_run(cutter, &c, "page_alloc_test");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
-	for (i = 0; i < 100000 && (isolated < 400 || READ_ONCE(c.cuts) < 100); i++) {
-		cond_resched();
+	for (end = jiffies + 2 * HZ; time_before(jiffies, end); cond_resched()) {
 		if (!put_first(c.page) ||
-		    start_isolate_page_range(pfn, end, MIGRATE_MOVABLE, 0,
+		    start_isolate_page_range(pfn, end_pfn, MIGRATE_MOVABLE, 0,
 					     GFP_KERNEL))
 			continue;
 		isolated++;
-		undo_isolate_page_range(pfn, end);
+		undo_isolate_page_range(pfn, end_pfn);
 	}
 	kthread_stop(task);
 	drain_all_pages(zone);
+	after = drift(zone);
+	kunit_info(test, "isolated %d times, cut %lu times, drift %ld pages\n",
+		   isolated, c.cuts, after - before);
 	KUNIT_EXPECT_GT(test, isolated, 0);
 	KUNIT_EXPECT_GT(test, c.cuts, 0UL);
-	KUNIT_EXPECT_EQ(test, drift(zone), before);
+	KUNIT_EXPECT_EQ(test, after, before);
 }
 #endif
 
