@@ -321,9 +321,15 @@ def table(found):
     for test in found.leaves:
         if test.status == ktap.SKIP:
             out.append(f'  {test.status} {test.name}: {test.detail or "no reason given"}')
+    same = {}
     for s in found.splats:
-        out.append(f'  splat, {s.kind}, console line {s.line_no}: {s.text}'
-                   + (f' (let pass: {s.allowed_by})' if s.allowed_by else ''))
+        # What is let pass may come a hundred times; its first says it.
+        key = (s.kind, s.text) if s.allowed_by else len(same)
+        same.setdefault(key, []).append(s)
+    for first, *more in same.values():
+        out.append(f'  splat, {first.kind}, console line {first.line_no}: {first.text}'
+                   + (f' (let pass{f", {1 + len(more)} times" if more else ""}: '
+                      f'{first.allowed_by})' if first.allowed_by else ''))
     if found.decoded:
         out += ['  stack traces:', *(f'      {entry}' for entry in found.decoded.splitlines())]
     if found.ok:

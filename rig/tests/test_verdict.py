@@ -211,6 +211,16 @@ class Judging(Base):
         self.assertTrue(found.ok)
         self.assertIn('let pass: a known one', verdict.table(found))
 
+    def test_allowed_again(self):
+        """What is let pass is told once, with how often; what is not is told each time."""
+        found = self.judge('warn', allow=[splat.Allow(re.compile('page_counter underflow'),
+                                                      'a known one', 'when fixed')])
+        found.splats *= 3
+        self.assertEqual(verdict.table(found).count('let pass, 3 times: a known one'), 1)
+        found = self.judge('warn')
+        found.splats *= 3
+        self.assertEqual(verdict.table(found).count('splat, '), 3)
+
     def test_quiet(self):
         """A kernel told to be quiet cannot be judged."""
         for word in ('quiet', 'loglevel=3'):
