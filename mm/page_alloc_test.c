@@ -10,6 +10,7 @@
  * See Documentation/mm/free_list_types.rst.
  */
 #include <kunit/test.h>
+#include <linux/delay.h>
 #include <linux/kthread.h>
 
 #define PIECE_ORDER	(MAX_ORDER - 1)
@@ -573,24 +574,42 @@ static void mismatch_is_seen(struct kunit *test)
 }
 
 #if defined(CONFIG_MEMORY_FAILURE) && defined(CONFIG_MEMORY_HOTPLUG)
-/* What was taken off the lists stays off them while its memory is offline. */
+static int unpoisoner(void *pfn)
+{
+	return unpoison_memory((unsigned long)pfn);
+}
+
+/* A poisoned page is not freed while its memory is going offline. */
 static void unpoison_offline(struct kunit *test)
 {
 	struct page *page = alloc_page(GFP_KERNEL);
-	unsigned long start, end;
-	bool put;
+	unsigned long pfn, start, end;
+	struct task_struct *task;
+	bool freed;
 
 	KUNIT_ASSERT_NOT_NULL(test, page);
-	start = SECTION_ALIGN_DOWN(page_to_pfn(page));
+	pfn = page_to_pfn(page);
+	start = SECTION_ALIGN_DOWN(pfn);
 	end = start + PAGES_PER_SECTION;
+	task = kthread_create(unpoisoner, (void *)pfn, "page_alloc_test");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	get_task_struct(task);
 	SetPageHWPoison(page);
-	SetPageHWPoisonTakenOff(page);
+
+	mem_hotplug_begin();
+	wake_up_process(task);
+	msleep(100);
+	freed = !PageHWPoison(page);
 	offline_mem_sections(start, end);
-	put = put_page_back_buddy(page);
+	mem_hotplug_done();
+	/* -EIO means that it looked after that. */
+	KUNIT_EXPECT_EQ(test, kthread_stop(task), -EIO);
 	online_mem_sections(start, end);
-	KUNIT_EXPECT_FALSE(test, put);
-	if (!put)
-		KUNIT_EXPECT_TRUE(test, put_page_back_buddy(page));
+	put_task_struct(task);
+
+	KUNIT_EXPECT_FALSE(test, freed);
+	if (TestClearPageHWPoison(page))
+		__free_page(page);
 }
 #endif
 
