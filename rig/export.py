@@ -44,6 +44,12 @@ def formatted(repo, tip='refs/heads/lockstep', aloud=False):
             raise common.Fail(f'{len(rows)} commits gave {len(files)} patches: '
                               'no merges, no empty commits')
         texts = [f.read_bytes() for f in files]
+    for (_, topic, name, _), text in zip(rows, texts):
+        # Python's mailbox, and so b4, ends a mail at any line that starts so.
+        bad = re.search(rb'^From .*', text[text.index(b'\n') + 1:], re.M)
+        if bad:
+            raise common.Fail(f'{topic}/{name}: a line of its text starts with "From ", where an mbox '
+                              f'begins the next mail: reword "{bad[0].decode(errors="replace")}"')
     ids = [(topic, name) for _, topic, name, _ in rows]
     return {f'{t}/{n}.patch': text for (t, n), text in zip(ids, texts)}, ids
 

@@ -335,6 +335,13 @@ class Export(fake.Case):
         git('commit', '-q', '-a', '-m', 'mm/rmap: x', '--author=A <a@b>', cwd=common.LINUX)
         self.unchanged('A <a@b>', 'mm/rmap: x', '--reset-author')
 
+    def test_refuses_a_text_that_an_mbox_would_cut(self):
+        self.three()
+        (common.LINUX / 'mm/rmap.c').write_text('x\n')
+        git('commit', '-q', '-a', '-m', 'mm/rmap: x\n\nOne.\n\nFrom there it goes on.',
+            cwd=common.LINUX)
+        self.unchanged('reword "From there it goes on."')
+
     def test_refuses_merges_empty_commits_and_odd_files(self):
         self.three()
         git('commit', '-q', '--allow-empty', '-m', 'mm/rmap: nothing', cwd=common.LINUX)
