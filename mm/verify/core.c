@@ -21,6 +21,7 @@
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
 
+#include "delay.h"
 #include "verify.h"
 
 #define MM_VERIFY_LINE_LEN	2048
@@ -465,6 +466,7 @@ static int __init mm_verify_init(void)
 	if (IS_ENABLED(CONFIG_DEBUG_VM_VERIFY_INJECT))
 		debugfs_create_file("inject", 0600, dir, NULL,
 				    &mm_verify_inject_fops);
+	mm_delay_init(dir);
 	return 0;
 }
 late_initcall(mm_verify_init);

@@ -111,6 +111,50 @@ static inline long long verify_number(const char *line, const char *name)
 	return at ? strtoll(at + strlen(key), NULL, 10) : -1;
 }
 
+/*
+ * The delay points: what is asked for ends when the file is closed. All return
+ * 0 or a number that is asked for, or -errno.
+ */
+static inline int delay_open(void)
+{
+	int fd = open(VERIFY_DIR "delay", O_RDWR | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static inline int delay_write(int fd, const char *words)
+{
+	return write(fd, words, strlen(words)) < 0 ? -errno : 0;
+}
+
+static inline int delay_set(int fd, const char *point, unsigned int us)
+{
+	char words[64];
+
+	snprintf(words, sizeof(words), "%s %u", point, us);
+	return delay_write(fd, words);
+}
+
+/* How often somebody has begun to wait at the point. */
+static inline long long delay_entered(int fd, const char *point)
+{
+	size_t len = strlen(point);
+	char text[1024], *at = text;
+	ssize_t got = pread(fd, text, sizeof(text) - 1, 0);
+
+	if (got < 0)
+		return -errno;
+	text[got] = '\0';
+	do {
+		if (!strncmp(at, point, len) && at[len] == ' ') {
+			strtoll(at + len, &at, 10);
+			return strtoll(at, NULL, 10);
+		}
+		at = strchr(at, '\n');
+	} while (at++);
+	return -ENOENT;
+}
+
 /* The factor that the runner was given for time limits. */
 static inline int test_scale(void)
 {

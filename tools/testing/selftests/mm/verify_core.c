@@ -74,6 +74,42 @@ TEST_F(verify_core, inject_refuses_unknown)
 	EXPECT_STREQ(before, after);
 }
 
+TEST_F(verify_core, delay_words)
+{
+	int fd, other;
+	long long entered;
+
+	if (!inject_present())
+		SKIP(return, NEEDS_INJECT);
+	fd = delay_open();
+	other = delay_open();
+	ASSERT_LE(0, fd);
+	ASSERT_LE(0, other);
+	entered = delay_entered(fd, "rmap_stat");
+	EXPECT_LE(0, entered);
+	EXPECT_EQ(-EINVAL, delay_write(fd, "nonsense 1"));
+	EXPECT_EQ(-EINVAL, delay_write(fd, ""));
+	EXPECT_EQ(-EINVAL, delay_write(fd, "rmap_stat"));
+	EXPECT_EQ(-EINVAL, delay_write(fd, "rmap_stat many"));
+	EXPECT_EQ(-EINVAL, delay_write(fd, "rmap_stat -1"));
+	EXPECT_EQ(-EINVAL, delay_write(fd, "rmap_stat 1000001"));
+	EXPECT_EQ(-EINVAL, delay_write(fd, "rmap_stat 1 some"));
+	EXPECT_EQ(-EINVAL, delay_write(fd, "rmap_stat 1 all 2"));
+
+	/* One test at a time, until it closes the file or takes it back. */
+	EXPECT_EQ(0, delay_write(fd, "rmap_stat 1"));
+	EXPECT_EQ(-EBUSY, delay_write(other, "rmap_stat 2"));
+	EXPECT_EQ(0, delay_write(fd, "rmap_stat 0"));
+	EXPECT_EQ(0, delay_write(other, "rmap_stat 2"));
+	EXPECT_EQ(0, close(other));
+	EXPECT_EQ(0, delay_write(fd, "rmap_stat 1 all"));
+	EXPECT_EQ(0, close(fd));
+	fd = delay_open();
+	ASSERT_LE(0, read_file(VERIFY_DIR "delay", after, sizeof(after)));
+	EXPECT_NE(NULL, strstr(after, "rmap_stat 0 "));
+	close(fd);
+}
+
 TEST_F(verify_core, root_only)
 {
 	static const struct {

@@ -1,0 +1,935 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The rmap verifier: it sees what it says it looks for, it looks at every entry
+ * of every kind of page, and it is silent on a kernel that works, however busy.
+ */
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "../kselftest_harness.h"
+#include "mm_verify.h"
+
+#define VERIFIER	"rmap"
+#define LOAD_SECONDS	20
+#define KSM		"/sys/kernel/mm/ksm/"
+#define THP		"/sys/kernel/mm/transparent_hugepage/"
+
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT	21
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+#ifndef MFD_HUGETLB
+#define MFD_HUGETLB	4U
+#endif
+
+/* What no kernel may have, idle or busy: all of it. */
+static const char * const findings[] = {
+	"unmapped", "anon_vma", "index", "file", "anon_tree", "file_tree",
+	"dead", "too_many", "too_few", "negative", "double_map",
+};
+
+static char line[2048];
+static size_t page_size, huge_size;
+
+static int verify_and_read(void)
+{
+	int ret = verify_run(VERIFIER);
+
+	return ret ? ret : verify_line(VERIFIER, line, sizeof(line));
+}
+
+/* Findings of the last run, and what it left out; 0 when it was silent. */
+static long long noise(void)
+{
+	long long sum = 0, n;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(findings); i++) {
+		n = verify_number(line, findings[i]);
+		if (n < 0)
+			return -1;
+		sum += n;
+	}
+	return sum;
+}
+
+static void sizes(void)
+{
+	char text[32];
+
+	page_size = sysconf(_SC_PAGESIZE);
+	huge_size = 0;
+	if (read_file(THP "hpage_pmd_size", text, sizeof(text)) > 0)
+		huge_size = strtoul(text, NULL, 10);
+}
+
+/* A setting of the system, put back by restore_settings(). */
+static struct setting {
+	const char *path;
+	char old[256];
+} settings[8];
+static unsigned int nr_settings;
+
+static int set(const char *path, const char *value)
+{
+	struct setting *s = &settings[nr_settings];
+	char *word, *end;
+
+	if (nr_settings == ARRAY_SIZE(settings) ||
+	    read_file(path, s->old, sizeof(s->old)) <= 0)
+		return -1;
+	/* Of "always [madvise] never", the chosen one. */
+	word = strchr(s->old, '[');
+	end = word ? strchr(word, ']') : NULL;
+	if (end) {
+		*end = '\0';
+		memmove(s->old, word + 1, end - word);
+	}
+	s->path = path;
+	nr_settings++;
+	return write_file(path, value);
+}
+
+static void restore_settings(void)
+{
+	while (nr_settings) {
+		nr_settings--;
+		write_file(settings[nr_settings].path,
+			   settings[nr_settings].old);
+	}
+}
+
+static char *map(size_t size, int flags, int fd)
+{
+	char *at = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+
+	return at == MAP_FAILED ? NULL : at;
+}
+
+static char *map_anon(size_t size)
+{
+	return map(size, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+}
+
+static void touch(char *at, size_t size, int value)
+{
+	size_t i;
+
+	for (i = 0; i < size; i += page_size)
+		at[i] = value + i / page_size;
+}
+
+static void look(char *at, size_t size)
+{
+	size_t i;
+
+	for (i = 0; i < size; i += page_size)
+		asm volatile("" : : "r" (at[i]));
+}
+
+/* A huge page's worth of memory at an address that takes one. */
+static char *map_aligned(int flags, int fd)
+{
+	char *at = map(2 * huge_size, MAP_PRIVATE | MAP_ANONYMOUS, -1), *to;
+
+	if (!at)
+		return NULL;
+	to = (char *)(((unsigned long)at + huge_size - 1) & ~(huge_size - 1));
+	munmap(at, to - at);
+	munmap(to + huge_size, at + huge_size - to);
+	at = mmap(to, huge_size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd,
+		  0);
+	if (at == MAP_FAILED)
+		return NULL;
+	madvise(at, huge_size, MADV_HUGEPAGE);
+	return at;
+}
+
+/* How many huge pages PMDs map at an address, from smaps. */
+static long long smaps_kb(const char *at, const char *field)
+{
+	char text[512], start[32];
+	long long kb = -1;
+	bool here = false;
+	FILE *f = fopen("/proc/self/smaps", "r");
+
+	if (!f)
+		return -1;
+	snprintf(start, sizeof(start), "%lx-", (unsigned long)at);
+	while (fgets(text, sizeof(text), f)) {
+		if (!strncmp(text, start, strlen(start)))
+			here = true;
+		else if (here && !strncmp(text, field, strlen(field)))
+			kb = strtoll(text + strlen(field), NULL, 10);
+		if (kb >= 0)
+			break;
+	}
+	fclose(f);
+	return kb;
+}
+
+/*
+ * Children that hold what they inherited until they are let go.
+ */
+static pid_t held[64];
+static unsigned int nr_held;
+static int gate[2] = { -1, -1 };
+
+static int hold_child(void (*first)(void *), void *arg)
+{
+	int ready[2];
+	char c;
+	pid_t pid;
+
+	if (nr_held == ARRAY_SIZE(held) || pipe(ready))
+		return -1;
+	if (gate[0] < 0 && pipe(gate))
+		return -1;
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(gate[1]);
+		if (first)
+			first(arg);
+		if (write(ready[1], "x", 1) != 1)
+			_exit(1);
+		while (read(gate[0], &c, 1) > 0)
+			;
+		_exit(0);
+	}
+	close(ready[1]);
+	if (pid > 0 && read(ready[0], &c, 1) == 1)
+		held[nr_held++] = pid;
+	else
+		pid = -1;
+	close(ready[0]);
+	return pid < 0 ? -1 : 0;
+}
+
+static void let_go(void)
+{
+	close(gate[0]);
+	close(gate[1]);
+	gate[0] = -1;
+	gate[1] = -1;
+	while (nr_held) {
+		nr_held--;
+		kill(held[nr_held], SIGKILL);
+		waitpid(held[nr_held], NULL, 0);
+	}
+}
+
+FIXTURE(rmap) {
+};
+
+FIXTURE_SETUP(rmap)
+{
+	sizes();
+}
+
+FIXTURE_TEARDOWN(rmap)
+{
+	let_go();
+	restore_settings();
+}
+
+/* Nothing found, and nothing left out. */
+static void expect_silent(struct __test_metadata *_metadata, const char *when)
+{
+	EXPECT_EQ(0, noise()) TH_LOG("%s: %s", when, line);
+	EXPECT_EQ(0, verify_number(line, "unproven_folios"))
+		TH_LOG("%s: %s", when, line);
+}
+
+TEST_F_TIMEOUT(rmap, idle, 300)
+{
+	if (!verify_present())
+		SKIP(return, NEEDS_VERIFY);
+
+	ASSERT_EQ(0, verify_and_read());
+	TH_LOG("idle: %s", line);
+	expect_silent(_metadata, "idle");
+	EXPECT_LT(0, verify_number(line, "mms"));
+	EXPECT_LT(0, verify_number(line, "entries"));
+	EXPECT_LT(0, verify_number(line, "folios"));
+}
+
+/* It walks what is mapped, all of it, in both passes. */
+TEST_F_TIMEOUT(rmap, walks_every_entry, 300)
+{
+	long long entries, folios;
+	size_t pages = 5000;
+	char *at;
+
+	if (!verify_present())
+		SKIP(return, NEEDS_VERIFY);
+
+	at = map_anon(pages * page_size);
+	ASSERT_NE(NULL, at);
+	madvise(at, pages * page_size, MADV_NOHUGEPAGE);
+	ASSERT_EQ(0, verify_and_read());
+	entries = verify_number(line, "entries");
+	folios = verify_number(line, "folios");
+	touch(at, pages * page_size, 1);
+	ASSERT_EQ(0, hold_child(NULL, NULL));
+
+	ASSERT_EQ(0, verify_and_read());
+	expect_silent(_metadata, "mapped twice");
+	entries = verify_number(line, "entries") - entries;
+	folios = verify_number(line, "folios") - folios;
+	TH_LOG("%zu pages in two processes: %lld entries, %lld folios more",
+	       pages, entries, folios);
+	/* The child maps a little besides, and others come and go. */
+	EXPECT_LE((long long)pages * 2 - 500, entries);
+	EXPECT_GT((long long)pages * 2 + 2000, entries);
+	EXPECT_LE((long long)pages - 100, folios);
+	EXPECT_GT((long long)pages + 1000, folios);
+}
+
+/* A hold of one entry at a time must not lose any. */
+TEST_F_TIMEOUT(rmap, bounded_hold, 300)
+{
+	long long entries;
+	char hold[32];
+
+	if (!verify_present())
+		SKIP(return, NEEDS_VERIFY);
+
+	ASSERT_EQ(0, verify_and_read());
+	entries = verify_number(line, "entries");
+	ASSERT_LT(0, read_file(VERIFY_DIR "max_hold", hold, sizeof(hold)));
+	ASSERT_EQ(0, write_file(VERIFY_DIR "max_hold", "1"));
+	EXPECT_EQ(0, verify_and_read());
+	EXPECT_EQ(0, write_file(VERIFY_DIR "max_hold", hold));
+	EXPECT_EQ(0, noise()) TH_LOG("%s", line);
+	EXPECT_LT(entries - 500, verify_number(line, "entries"));
+}
+
+/*
+ * Every way in which a page can be mapped, held while the verifier looks.
+ */
+static void split_pmd(void *at)
+{
+	/* The first page's protection differs: the PMD becomes a table. */
+	mprotect(at, page_size, PROT_READ);
+}
+
+TEST_F_TIMEOUT(rmap, thp, 300)
+{
+	char *whole, *parts, *both, *moved, *zero, *to;
+
+	if (!verify_present())
+		SKIP(return, NEEDS_VERIFY);
+	if (!huge_size)
+		SKIP(return, "needs CONFIG_TRANSPARENT_HUGEPAGE");
+
+	ASSERT_EQ(0, set(THP "enabled", "always"));
+	whole = map_aligned(MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	parts = map_aligned(MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	both = map_aligned(MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	moved = map_aligned(MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	zero = map_aligned(MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	ASSERT_TRUE(whole && parts && both && moved && zero);
+	memset(whole, 1, huge_size);
+	memset(parts, 2, huge_size);
+	memset(both, 3, huge_size);
+	memset(moved, 4, huge_size);
+	look(zero, huge_size);
+	EXPECT_EQ((long long)huge_size / 1024,
+		  smaps_kb(whole, "AnonHugePages:"));
+
+	/* PTEs only, some of them gone. */
+	split_pmd(parts);
+	madvise(parts + huge_size / 2, page_size * 3, MADV_DONTNEED);
+	EXPECT_EQ(0, smaps_kb(parts + page_size, "AnonHugePages:"));
+
+	/* At an address where the huge page is in two page tables. */
+	to = map_anon(2 * huge_size);
+	ASSERT_NE(NULL, to);
+	to = (char *)(((unsigned long)to + huge_size - 1) & ~(huge_size - 1)) +
+	     page_size * 5;
+	ASSERT_EQ(to, mremap(moved, huge_size, huge_size,
+			     MREMAP_MAYMOVE | MREMAP_FIXED, to));
+
+	ASSERT_EQ(0, verify_and_read());
+	expect_silent(_metadata, "one process");
+
+	/* A PMD here, PTEs there: PageDoubleMap. */
+	ASSERT_EQ(0, hold_child(NULL, NULL));
+	ASSERT_EQ(0, hold_child(split_pmd, both));
+	ASSERT_EQ(0, hold_child(split_pmd, whole));
+	ASSERT_EQ(0, verify_and_read());
+	expect_silent(_metadata, "forked");
+
+	split_pmd(both);
+	ASSERT_EQ(0, verify_and_read());
+	expect_silent(_metadata, "split everywhere but in one child");
+	let_go();
+	ASSERT_EQ(0, verify_and_read());
+	expect_silent(_metadata, "alone again");
+}
+
+static long long vm_event(const char *name)
+{
+	char text[16384], key[64], *at;
+
+	if (read_file("/proc/vmstat", text, sizeof(text)) < 0)
+		return -1;
+	snprintf(key, sizeof(key), "\n%s ", name);
+	at = strstr(text, key);
+	return at ? strtoll(at + strlen(key), NULL, 10) : -1;
+}
+
+/*
+ * A huge page that is in two page tables, the first of which then gave way to
+ * another huge page. Its second half is still there, and must be found.
+ */
+TEST_F_TIMEOUT(rmap, behind_another_huge_page, 300)
+{
+	char *area, *from, *to, command[128];
+	long long failed, split;
+	size_t half, size;
+
+	if (!verify_present())
+		SKIP(return, NEEDS_VERIFY);
+	if (!huge_size)
+		SKIP(return, "needs CONFIG_TRANSPARENT_HUGEPAGE");
+
+	ASSERT_EQ(0, set(THP "enabled", "always"));
+	half = huge_size / 2;
+	size = huge_size + half;
+	area = map_anon(4 * huge_size);
+	ASSERT_NE(NULL, area);
+	from = (char *)(((unsigned long)area + 2 * huge_size - 1) &
+			~(huge_size - 1));
+	memset(from, 1, huge_size);
+	from[-(long)half] = 2;
+	area = map_anon(6 * huge_size);
+	ASSERT_NE(NULL, area);
+	munmap(area, 6 * huge_size);
+	to = (char *)(((unsigned long)area + 2 * huge_size - 1) &
+		      ~(huge_size - 1));
+	ASSERT_EQ(to, mremap(from - half, size, size,
+			     MREMAP_MAYMOVE | MREMAP_FIXED, to));
+	ASSERT_EQ(0, madvise(to, huge_size, MADV_DONTNEED));
+	to[0] = 3;
+	ASSERT_EQ(0, madvise(to, huge_size, MADV_COLLAPSE));
+
+	ASSERT_EQ(0, verify_and_read());
+	expect_silent(_metadata, "behind another huge page");
+
+	/* To be split, it must be unmapped first. */
+	split = vm_event("thp_split_page");
+	failed = vm_event("thp_split_page_failed");
+	ASSERT_LE(0, failed);
+	snprintf(command, sizeof(command), "%d,0x%lx,0x%lx", getpid(),
+		 (unsigned long)to + huge_size, (unsigned long)to + size);
+	ASSERT_EQ(0, write_file("/sys/kernel/debug/split_huge_pages", command));
+	EXPECT_EQ(split + 1, vm_event("thp_split_page"));
+	EXPECT_EQ(failed, vm_event("thp_split_page_failed"));
+	EXPECT_EQ(1, to[huge_size]);
+	munmap(to, size);
+}
+
+TEST_F_TIMEOUT(rmap, file_thp, 300)
+{
+	char dir[] = "/tmp/verify_rmap.XXXXXX", path[64], *at, *again;
+	int fd;
+
+	if (!verify_present())
+		SKIP(return, NEEDS_VERIFY);
+	if (!huge_size)
+		SKIP(return, "needs CONFIG_TRANSPARENT_HUGEPAGE");
+
+	mkdir("/tmp", 01777);
+	ASSERT_NE(NULL, mkdtemp(dir));
+	ASSERT_EQ(0, mount("verify_rmap", dir, "tmpfs", 0, "huge=always"));
+	snprintf(path, sizeof(path), "%s/file", dir);
+	fd = open(path, O_RDWR | O_CREAT, 0600);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, huge_size));
+	at = map_aligned(MAP_SHARED, fd);
+	again = map_aligned(MAP_PRIVATE, fd);
+	ASSERT_TRUE(at && again);
+	memset(at, 1, huge_size);
+	look(again, huge_size);
+	touch(again, page_size * 7, 2);
+	EXPECT_EQ((long long)huge_size / 1024,
+		  smaps_kb(at, "ShmemPmdMapped:"));
+	ASSERT_EQ(0, hold_child(NULL, NULL));
+	ASSERT_EQ(0, hold_child(split_pmd, at));
+	ASSERT_EQ(0, verify_and_read());
+	expect_silent(_metadata, "PMDs and PTEs");
+
+	split_pmd(at);
+	ASSERT_EQ(0, verify_and_read());
+	expect_silent(_metadata, "split");
+	let_go();
+	munmap(at, huge_size);
+	ASSERT_EQ(0, verify_and_read());
+	expect_silent(_metadata, "unmapped");
+	munmap(again, huge_size);
+	close(fd);
+	EXPECT_EQ(0, umount2(dir, MNT_DETACH));
+	rmdir(dir);
+}
+
+TEST_F_TIMEOUT(rmap, small_pages, 300)
+{
+	char path[] = "/tmp/verify_rmap.XXXXXX", *anon, *shared, *private;
+	size_t size = 300 * page_size;
+	int file, mem;
+
+	if (!verify_present())
+		SKIP(return, NEEDS_VERIFY);
+
+	mkdir("/tmp", 01777);
+	file = mkstemp(path);
+	ASSERT_LE(0, file);
+	unlink(path);
+	mem = memfd_create("verify_rmap", 0);
+	ASSERT_LE(0, mem);
+	ASSERT_EQ(0, ftruncate(file, size));
+	ASSERT_EQ(0, ftruncate(mem, size));
+
+	anon = map_anon(size);
+	shared = map(size, MAP_SHARED, file);
+	private = map(size, MAP_PRIVATE, mem);
+	ASSERT_TRUE(anon && shared && private);
+	madvise(anon, size, MADV_NOHUGEPAGE);
+	/* The zero page, pages of our own, and what no access can reach. */
+	look(anon, size);
+	touch(anon, size / 2, 1);
+	mprotect(anon, page_size * 10, PROT_NONE);
+	touch(shared, size, 2);
+	look(private, size);
+	touch(private, size / 2, 3);
+	madvise(anon, page_size * 40, MADV_PAGEOUT);
+	ASSERT_EQ(0, hold_child(NULL, NULL));
+	ASSERT_EQ(0, hold_child(NULL, NULL));
+	/* Copied, moved, split. */
+	touch(anon + size / 4, size / 2, 4);
+	ASSERT_NE(MAP_FAILED, mremap(shared, size, 2 * size, MREMAP_MAYMOVE));
+	munmap(anon + size / 2, page_size);
+	ASSERT_EQ(0, verify_and_read());
+	expect_silent(_metadata, "small pages");
+	close(file);
+	close(mem);
+}
+
+static void write_first(void *at)
+{
+	*(char *)at = 9;
+}
+
+TEST_F_TIMEOUT(rmap, hugetlb, 300)
+{
+	size_t size, pud = 1UL << 30;
+	char text[4096], *at, *private, *shared, *aligned;
+	int fd;
+
+	if (!verify_present())
+		SKIP(return, NEEDS_VERIFY);
+
+	ASSERT_LT(0, read_file("/proc/meminfo", text, sizeof(text)));
+	at = strstr(text, "Hugepagesize:");
+	if (!at)
+		SKIP(return, "needs CONFIG_HUGETLBFS");
+	size = strtoul(at + strlen("Hugepagesize:"), NULL, 10) * 1024;
+	ASSERT_EQ(0, set("/proc/sys/vm/nr_hugepages", "16"));
+
+	private = map(2 * size, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
+	if (!private)
+		SKIP(return, "no huge pages to be had");
+	touch(private, 2 * size, 1);
+	ASSERT_EQ(0, hold_child(write_first, private));
+	ASSERT_EQ(0, hold_child(NULL, NULL));
+
+	/* So long and so aligned that processes share the page table. */
+	fd = memfd_create("verify_rmap", MFD_HUGETLB);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, pud));
+	shared = mmap(NULL, 2 * pud, PROT_NONE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, shared);
+	aligned = (char *)(((unsigned long)shared + pud - 1) & ~(pud - 1));
+	ASSERT_EQ(aligned, mmap(aligned, pud, PROT_READ | PROT_WRITE,
+				MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0));
+	aligned[0] = 1;
+	aligned[size] = 2;
+	ASSERT_EQ(0, hold_child(write_first, aligned));
+	ASSERT_EQ(0, hold_child(write_first, aligned));
+	ASSERT_EQ(0, verify_and_read());
+	expect_silent(_metadata, "hugetlb");
+	let_go();
+	munmap(private, 2 * size);
+	munmap(shared, 2 * pud);
+	close(fd);
+}
+
+TEST_F_TIMEOUT(rmap, ksm, 300)
+{
+	size_t size = 100 * page_size;
+	char text[32], *at;
+	int tries;
+
+	if (!verify_present())
+		SKIP(return, NEEDS_VERIFY);
+	if (access(KSM "run", W_OK))
+		SKIP(return, "needs CONFIG_KSM");
+
+	at = map_anon(size);
+	ASSERT_NE(NULL, at);
+	madvise(at, size, MADV_NOHUGEPAGE);
+	memset(at, 7, size);
+	ASSERT_EQ(0, madvise(at, size, MADV_MERGEABLE));
+	ASSERT_EQ(0, set(KSM "pages_to_scan", "2000"));
+	ASSERT_EQ(0, set(KSM "run", "1"));
+	for (tries = 0; tries < 300; tries++) {
+		usleep(100000);
+		ASSERT_LT(0, read_file(KSM "pages_sharing", text,
+				       sizeof(text)));
+		if (atoi(text) >= 98)
+			break;
+	}
+	EXPECT_LE(98, atoi(text));
+	ASSERT_EQ(0, hold_child(NULL, NULL));
+	ASSERT_EQ(0, verify_and_read());
+	expect_silent(_metadata, "KSM");
+	EXPECT_LT(0, verify_number(line, "ksm_folios"));
+	let_go();
+	EXPECT_EQ(0, madvise(at, size, MADV_UNMERGEABLE));
+}
+
+/*
+ * The load: all that changes entries and mapcounts while the verifier looks.
+ */
+static void until(time_t end, void (*work)(void))
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (time(NULL) < end)
+		work();
+	_exit(0);
+}
+
+/* Fork storms over pages that many map, with copies and early exits. */
+static void load_forks(void)
+{
+	static char *at;
+	size_t size = 200 * page_size;
+	int n;
+
+	if (!at) {
+		at = map_anon(size);
+		if (!at)
+			_exit(1);
+		touch(at, size, 1);
+	}
+	for (n = 0; n < 8; n++)
+		if (!fork()) {
+			if (n & 1)
+				touch(at, size / 2, n);
+			if (n & 2)
+				munmap(at + size / 4, size / 2);
+			_exit(0);
+		}
+	while (wait(NULL) > 0)
+		;
+}
+
+/* exec moves the stack it has built. */
+static void load_exec(void)
+{
+	int n;
+
+	for (n = 0; n < 4; n++)
+		if (!vfork()) {
+			execl("/bin/true", "true", NULL);
+			_exit(1);
+		}
+	while (wait(NULL) > 0)
+		;
+}
+
+static void load_files(void)
+{
+	size_t size = 256 * page_size;
+	static int fd = -1;
+	char *at, *two;
+
+	if (fd < 0) {
+		fd = memfd_create("load", 0);
+		if (fd < 0 || ftruncate(fd, size))
+			_exit(1);
+	}
+	at = map(size, MAP_SHARED, fd);
+	two = map(size, MAP_PRIVATE, fd);
+	if (!at || !two)
+		_exit(1);
+	touch(at, size, 1);
+	look(two, size);
+	touch(two + size / 2, size / 4, 2);
+	munmap(at + size / 4, size / 4);
+	madvise(two, size / 2, MADV_DONTNEED);
+	look(two, size);
+	munmap(at, size);
+	munmap(two, size);
+}
+
+/* Splits and merges of VMAs, and entries that move. */
+static void load_vmas(void)
+{
+	size_t size = 128 * page_size, i;
+	char *at = map_anon(size), *to = map_anon(size);
+
+	if (!at || !to)
+		_exit(1);
+	touch(at, size, 1);
+	for (i = 0; i < size; i += 8 * page_size)
+		mprotect(at + i, 4 * page_size, PROT_READ);
+	mprotect(at, size, PROT_READ | PROT_WRITE);
+	for (i = 0; i < 8; i++) {
+		char *from = i & 1 ? to : at;
+
+		if (mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   i & 1 ? at : to) == MAP_FAILED)
+			_exit(1);
+		if (i == 4 && !fork())
+			_exit(0);
+	}
+	while (wait(NULL) > 0)
+		;
+	munmap(at, size);
+	munmap(to, size);
+}
+
+static void load_thp(void)
+{
+	char *at;
+
+	if (!huge_size) {
+		usleep(100000);
+		return;
+	}
+	at = map_aligned(MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	if (!at)
+		_exit(1);
+	memset(at, 1, huge_size);
+	if (!fork()) {
+		mprotect(at, page_size, PROT_READ);
+		_exit(0);
+	}
+	madvise(at + huge_size / 2, page_size * 9, MADV_DONTNEED);
+	touch(at, huge_size, 2);
+	while (wait(NULL) > 0)
+		;
+	madvise(at, huge_size, MADV_COLLAPSE);
+	madvise(at, huge_size, MADV_PAGEOUT);
+	touch(at, huge_size, 3);
+	munmap(at, huge_size);
+}
+
+static void load_mlock(void)
+{
+	size_t size = 64 * page_size;
+	char *at = map_anon(size);
+
+	if (!at)
+		_exit(1);
+	mlock(at, size);
+	touch(at, size, 1);
+	munlock(at + size / 4, size / 4);
+	madvise(at + size / 4, size / 4, MADV_PAGEOUT);
+	munmap(at, size);
+}
+
+static void load_ksm(void)
+{
+	size_t size = 64 * page_size;
+	char *at = map_anon(size);
+
+	if (!at)
+		_exit(1);
+	memset(at, 5, size);
+	madvise(at, size, MADV_MERGEABLE);
+	usleep(300000);
+	if (!fork()) {
+		touch(at, size / 2, 1);
+		_exit(0);
+	}
+	madvise(at, size / 2, MADV_UNMERGEABLE);
+	touch(at, size, 3);
+	while (wait(NULL) > 0)
+		;
+	munmap(at, size);
+}
+
+/* Migration, and reclaim. */
+static void load_system(void)
+{
+	write_file("/proc/sys/vm/compact_memory", "1");
+	usleep(200000);
+	write_file("/proc/sys/vm/drop_caches", "1");
+	usleep(200000);
+}
+
+static void (*const loads[])(void) = {
+	load_forks, load_forks, load_exec, load_files, load_vmas, load_thp,
+	load_mlock, load_ksm, load_system,
+};
+
+TEST_F_TIMEOUT(rmap, silent_under_load, 600)
+{
+	long long stops = 0, busy = 0, unproven = 0, folios = 0;
+	pid_t pids[ARRAY_SIZE(loads)];
+	int status, runs = 0;
+	unsigned int i;
+	time_t end;
+
+	if (!verify_present())
+		SKIP(return, NEEDS_VERIFY);
+
+	if (huge_size)
+		ASSERT_EQ(0, set(THP "enabled", "always"));
+	if (!access(KSM "run", W_OK)) {
+		ASSERT_EQ(0, set(KSM "pages_to_scan", "2000"));
+		ASSERT_EQ(0, set(KSM "run", "1"));
+	}
+	/* The verifier is to run, and not to wait for its turn. */
+	end = time(NULL) + LOAD_SECONDS;
+	for (i = 0; i < ARRAY_SIZE(loads); i++) {
+		pids[i] = fork();
+		ASSERT_LE(0, pids[i]);
+		if (!pids[i])
+			until(end, loads[i]);
+	}
+	setpriority(PRIO_PROCESS, 0, -20);
+	while (time(NULL) < end) {
+		ASSERT_EQ(0, verify_and_read());
+		EXPECT_EQ(0, noise()) TH_LOG("%s", line);
+		runs++;
+		folios += verify_number(line, "folios");
+		stops += verify_number(line, "stops");
+		busy += verify_number(line, "busy_folios");
+		unproven += verify_number(line, "unproven_folios");
+	}
+	for (i = 0; i < ARRAY_SIZE(loads); i++) {
+		ASSERT_EQ(pids[i], waitpid(pids[i], &status, 0));
+		EXPECT_EQ(0, status) TH_LOG("load %u", i);
+	}
+	setpriority(PRIO_PROCESS, 0, 0);
+	TH_LOG("%d runs: %lld folios, %lld stops, %lld busy, %lld unproven",
+	       runs, folios, stops, busy, unproven);
+	EXPECT_LT(0, runs);
+
+	ASSERT_EQ(0, verify_and_read());
+	expect_silent(_metadata, "after the load");
+}
+
+/* Each finding, planted: found under its name, and gone afterwards. */
+FIXTURE(inject) {
+};
+
+FIXTURE_VARIANT(inject) {
+	const char *finding;
+};
+
+FIXTURE_VARIANT_ADD(inject, unmapped) {
+	.finding = "unmapped",
+};
+
+FIXTURE_VARIANT_ADD(inject, anon_vma) {
+	.finding = "anon_vma",
+};
+
+FIXTURE_VARIANT_ADD(inject, index) {
+	.finding = "index",
+};
+
+FIXTURE_VARIANT_ADD(inject, file) {
+	.finding = "file",
+};
+
+FIXTURE_VARIANT_ADD(inject, anon_tree) {
+	.finding = "anon_tree",
+};
+
+FIXTURE_VARIANT_ADD(inject, file_tree) {
+	.finding = "file_tree",
+};
+
+FIXTURE_VARIANT_ADD(inject, dead) {
+	.finding = "dead",
+};
+
+FIXTURE_VARIANT_ADD(inject, too_many) {
+	.finding = "too_many",
+};
+
+FIXTURE_VARIANT_ADD(inject, too_few) {
+	.finding = "too_few",
+};
+
+FIXTURE_VARIANT_ADD(inject, negative) {
+	.finding = "negative",
+};
+
+FIXTURE_VARIANT_ADD(inject, double_map) {
+	.finding = "double_map",
+};
+
+FIXTURE_SETUP(inject)
+{
+	sizes();
+}
+
+FIXTURE_TEARDOWN(inject)
+{
+	restore_settings();
+}
+
+TEST_F_TIMEOUT(inject, caught_and_undone, 300)
+{
+	char want[64], *at = NULL;
+	long long before;
+
+	if (!inject_present())
+		SKIP(return, NEEDS_INJECT);
+
+	/* A huge page that only PTEs map is what double_map is planted on. */
+	if (!strcmp(variant->finding, "double_map")) {
+		if (!huge_size)
+			SKIP(return, "needs CONFIG_TRANSPARENT_HUGEPAGE");
+		ASSERT_EQ(0, set(THP "enabled", "always"));
+		at = map_aligned(MAP_PRIVATE | MAP_ANONYMOUS, -1);
+		ASSERT_NE(NULL, at);
+		memset(at, 1, huge_size);
+		split_pmd(at);
+	}
+
+	ASSERT_EQ(0, verify_and_read());
+	before = verify_number(line, variant->finding);
+	ASSERT_LE(0, before);
+
+	ASSERT_EQ(0, verify_inject(VERIFIER, variant->finding));
+	ASSERT_EQ(0, verify_line(VERIFIER, line, sizeof(line)));
+	snprintf(want, sizeof(want), " injected=%s:caught", variant->finding);
+	EXPECT_NE(NULL, strstr(line, want)) TH_LOG("%s", line);
+	EXPECT_EQ(before + 1, verify_number(line, variant->finding))
+		TH_LOG("%s", line);
+
+	ASSERT_EQ(0, verify_and_read());
+	EXPECT_EQ(before, verify_number(line, variant->finding))
+		TH_LOG("%s", line);
+	EXPECT_EQ(NULL, strstr(line, "injected=")) TH_LOG("%s", line);
+}
+
+TEST_HARNESS_MAIN
