@@ -13,9 +13,10 @@ from pathlib import Path
 from . import (bisect, build, common, export, fetch, lint, load, mail, models, prove, session,
                tree, verdict)
 
-# No patch is begun after so many s of building, or of proving; with the objects in ccache
-# there is time for all. LATELY, s: how far back what counts as changed lately reaches.
-BUILDS, PROOFS = 15 * 60, 8 * 60
+# No patch is begun after so many s of building, or of proving, nor after WHOLE s of everything;
+# with the objects in ccache there is time for all. So they come last: what the tip does is always
+# seen. LATELY, s: how far back what counts as changed lately reaches.
+BUILDS, PROOFS, WHOLE = 15 * 60, 8 * 60, 65 * 60
 LATELY = 6 * 3600
 # Boots of the tip. The debug kernel runs every selftest on two CPUs; lockdep too, since
 # it sees what debug cannot; production has nothing to verify and only has to boot.
@@ -28,6 +29,11 @@ class Tally:
     passed: list = field(default_factory=list)
     failed: list = field(default_factory=list)
     skipped: list = field(default_factory=list)
+    begun: float = field(default_factory=time.monotonic)
+
+    def until(self, seconds):
+        """When a part that may take so many s has to begin nothing any more, monotonic s."""
+        return min(time.monotonic() + seconds, self.begun + WHOLE)
 
     def add(self, name, ok, why=''):
         """One check; a failure is printed as it comes."""
@@ -159,12 +165,12 @@ def in_turn():
 def patches(tally):
     """Each patch builds in each config without a warning its parent did not have: the ones
     that changed lately, then the others as far as time allows."""
-    until = time.monotonic() + BUILDS
+    until = tally.until(BUILDS)
     for part in filter(None, in_turn()):
         for result in bisect.check_patches(part, ('debug', 'production'), until=until):
             name = f'build {result.config} {result.patch}'
             if result.state == bisect.LEFT_OUT:
-                tally.skip(name, f'not begun within {BUILDS // 60} min; make bisect builds all')
+                tally.skip(name, 'no time was left; make bisect builds all')
             else:
                 tally.add(name, result.good, '; '.join(filter(None, (result.error, *result.warnings))))
 
@@ -192,14 +198,14 @@ def boots(tally):
 def proofs(tally):
     """Each patch that names a selftest is proven by it: in the same order, as far as time
     allows."""
-    until = time.monotonic() + PROOFS
+    until = tally.until(PROOFS)
     for part in in_turn():
         wanted = [p.id for p in part if prove.trailer(p.path.read_text(errors='replace'))]
         done = prove.prove(wanted, until=until) if wanted else []
         for proof in done:
             tally.add(f'prove {proof.patch}', proof.ok, proof.why)
         for name in wanted[len(done):]:
-            tally.skip(f'prove {name}', f'not begun within {PROOFS // 60} min; make prove proves all')
+            tally.skip(f'prove {name}', 'no time was left; make prove proves all')
 
 
 def loaded(tally):
@@ -209,8 +215,9 @@ def loaded(tally):
 
 
 PARTS = (('unit tests of the rig', unit), ('lint', linted), ('models', modelled),
-         ('import and export', round_trip), ('mailbox', mailbox), ('each patch builds', patches),
-         ('each patch is proven', proofs), ('the tip boots and passes', boots), ('the load', loaded))
+         ('import and export', round_trip), ('mailbox', mailbox),
+         ('the tip boots and passes', boots), ('the load', loaded), ('each patch builds', patches),
+         ('each patch is proven', proofs))
 
 
 def main():
