@@ -203,6 +203,9 @@ class BootTest(FakeQemu):
 
     def test_interrupt(self):
         self.fake(self.body('init(); time.sleep(60)'))
+        # Ignored in what a shell puts into the background.
+        was = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, was)
 
         def interrupt():
             while not (self.outdir / 'console.log').exists() or \
