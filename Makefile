@@ -8,10 +8,10 @@ RIG = $(PYTHON) -B -m rig
 
 export BASE CONFIG SMP MEM APPEND ACCEL LINUX TARBALL TREE PATCH FROM TO BOOT \
 	PEER ROWS TESTS SWAP JOBS DISCARD FORCE OUT MINUTES SHAPE DISTURB INTERVAL \
-	SHAPES CONFIGS RESTART SKIP_DEPS
+	SHAPES CONFIGS RESTART SKIP_DEPS ARCH ARCHS
 
 COMMANDS := run test lint tree export check mbox am canary kernel boot prove \
-	bench bisect load soak models
+	bench bisect load soak models cross
 
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -33,10 +33,15 @@ help:
 #: make soak      the load in every shape on every config, resumable:
 #:                SHAPES= CONFIGS= MINUTES= RESTART=1
 #: make models    spin refutes the base's order of things and proves the series'
+#: make cross     mm/ for other machines, base and series: ARCHS='arm64 s390x'
 #: make bisect    build every patch in turn: FROM= TO= CONFIG= BOOT=1
 
+# Compilers for other machines are large: only who asks for one gets them.
 deps:
 	@rig/deps.sh
+ifneq ($(filter cross,$(MAKECMDGOALS))$(filter-out x86_64,$(ARCH)),)
+	@PACKAGES=rig/packages-cross.txt rig/deps.sh
+endif
 
 $(COMMANDS): deps
 	@$(RIG) $@

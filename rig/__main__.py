@@ -4,7 +4,7 @@ import importlib
 import signal
 import sys
 
-from . import common
+from . import arch, common
 
 # command: (module, function)
 COMMANDS = {
@@ -21,6 +21,7 @@ COMMANDS = {
     'test': ('test', 'main'),
     'lint': ('lint', 'main'),
     'prove': ('prove', 'main'),
+    'cross': ('cross', 'main'),
     'bench': ('bench', 'main'),
     'load': ('load', 'main'),
     'soak': ('soak', 'main'),
@@ -38,6 +39,9 @@ def main():
         signal.signal(sig, signal.default_int_handler)
     module, function = COMMANDS[sys.argv[1]]
     try:
+        if arch.guest() != arch.NATIVE and sys.argv[1] not in ('kernel', 'boot', 'run'):
+            raise common.Fail(f'ARCH={arch.guest().name}: make {sys.argv[1]} knows no other machine '
+                              'than x86_64')
         return getattr(importlib.import_module(f'.{module}', 'rig'), function)() or 0
     except common.Fail as e:
         print(f'mm-lockstep: {e}', file=sys.stderr)

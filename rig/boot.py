@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import common, image
+from .arch import NATIVE, guest
 
-QEMU = 'qemu-system-x86_64'
+QEMU = NATIVE.qemu
 KVM = '/dev/kvm'
 INIT, END = 'MM-LOCKSTEP-INIT', 'MM-LOCKSTEP-END'
 
@@ -56,11 +57,11 @@ def scale(name):
     return SCALES[name]
 
 
-def qemu():
+def qemu(arch=NATIVE):
     """Path of QEMU and its version line; Fail when it is not installed."""
-    path = shutil.which(QEMU)
+    path = shutil.which(arch.qemu)
     if not path:
-        raise common.Fail(f'{QEMU} is missing: apt-get install qemu-system-x86')
+        raise common.Fail(f'{arch.qemu} is missing: apt-get install {arch.package}')
     done = common.run([path, '--version'], check=False)
     first = (done.stdout.splitlines() or [''])[0]
     if done.returncode or not first:
@@ -68,11 +69,11 @@ def qemu():
     return path, first
 
 
-def launcher():
+def launcher(arch=NATIVE):
     """The start of QEMU's command line. util-linux's setpriv has the kernel end QEMU
     when we are killed without a chance to do it."""
     setpriv = shutil.which('setpriv')
-    return [*([setpriv, '--pdeathsig', 'KILL'] if setpriv else []), qemu()[0]]
+    return [*([setpriv, '--pdeathsig', 'KILL'] if setpriv else []), qemu(arch)[0]]
 
 
 def trial(kernel, where):
@@ -88,7 +89,7 @@ def trial(kernel, where):
         child = common.spawn([
             *launcher(), *machine('256M', 1), *ACCELS['kvm'], '-kernel', kernel,
             '-initrd', where / 'trial.cpio', '-serial', f'file:{console}',
-            '-append', f'{COMMON_APPEND} ignore_loglevel'], stdout=err, stderr=err)
+            '-append', f'{NATIVE.console} panic=-1 ignore_loglevel'], stdout=err, stderr=err)
         begun = time.monotonic()
         try:
             while child.poll() is None and time.monotonic() - begun < TRIAL_SECONDS:
@@ -109,11 +110,15 @@ def trial(kernel, where):
     return False, False, 'the guest of the trial boot with KVM ended before init'
 
 
-def accelerator(kernel=None):
-    """(QEMU arguments, name, reason). ACCEL=kvm|tcg decides; else KVM only after a
+def accelerator(kernel=None, arch=NATIVE):
+    """(QEMU arguments, name, reason). Another machine than this one is emulated. ACCEL=kvm|tcg decides; else KVM only after a
     trial boot of `kernel` reached init under it. The answer holds until the machine
     or QEMU changes: it is kept in the cache by boot id and QEMU version."""
     name = common.setting('ACCEL')
+    if arch != NATIVE:
+        if name == 'kvm':
+            raise common.Fail(f'ACCEL=kvm: not for ARCH={arch.name}, which is not this machine')
+        return [*ACCELS['tcg'][:-1], arch.cpu], 'tcg', f'{arch.name} is emulated'
     if name:
         if name not in ('kvm', 'tcg'):
             raise common.Fail(f'ACCEL={name}: neither kvm nor tcg')
@@ -146,10 +151,7 @@ def first_error(log):
     return ([x for x in lines if 'warning:' not in x] + lines + ['no message'])[0]
 
 
-COMMON_APPEND = 'console=ttyS0,115200 earlyprintk=serial,ttyS0,115200 panic=-1'
-
-
-def machine(mem, smp):
+def machine(mem, smp, arch=NATIVE):
     """QEMU's arguments that every boot has."""
     found = re.fullmatch(r'([1-9]\d{0,6})([MG]?)(,slots=\d+,maxmem=[1-9]\d*[MG])?', str(mem))
     if not found:
@@ -159,12 +161,12 @@ def machine(mem, smp):
         raise common.Fail(f'MEM={mem}: the guest needs at least 128M')
     if not re.fullmatch(r'[1-9]\d*', str(smp)):
         raise common.Fail(f'SMP={smp}: must be a whole number above 0')
-    return ['-machine', 'pc', '-display', 'none', '-nodefaults', '-no-user-config', '-no-reboot',
+    return ['-machine', arch.machine, '-display', 'none', '-nodefaults', '-no-user-config', '-no-reboot',
             '-m', str(mem), '-smp', str(smp)]
 
 
 def command(kernel, initrd, serial, accel, factor, nonce, *, mode, tests='', exec_path='',
-            smp=2, mem='1G', append='', disks=(), balloon=False, qemu_args=()):
+            smp=2, mem='1G', append='', disks=(), balloon=False, qemu_args=(), arch=NATIVE):
     """QEMU's whole command line; every value checked, Fail names the wrong one."""
     for what, path in (('kernel', kernel), ('guest image', initrd),
                        *(('disk', d[0] if isinstance(d, tuple) else d) for d in disks)):
@@ -177,12 +179,13 @@ def command(kernel, initrd, serial, accel, factor, nonce, *, mode, tests='', exe
             raise common.Fail(f'lockstep.{key}={value!r}: the kernel command line takes no blanks')
     # A judged guest prints everything and dies at its first oops; a shell lives on.
     judged = '' if mode == 'shell' else 'ignore_loglevel printk.devkmsg=on oops=panic'
-    words = [COMMON_APPEND, judged,
+    words = [arch.console, 'panic=-1', judged,
              # The watchdogs that init cannot set early enough.
              f'rcupdate.rcu_cpu_stall_timeout={min(300, 21 * factor)}',
              # The timer's test at boot measures in real time, and panics on a busy host.
              'no_timer_check',
              f'workqueue.watchdog_thresh={30 * factor}',
+             f'lockstep.results={arch.results}' if arch != NATIVE else '',
              f'lockstep.mode={mode} lockstep.nonce={nonce} lockstep.scale={factor}']
     words += [f'lockstep.tests={tests}'] if tests else []
     words += [f'lockstep.exec={exec_path}'] if exec_path else []
@@ -190,7 +193,7 @@ def command(kernel, initrd, serial, accel, factor, nonce, *, mode, tests='', exe
     if len(line) > 2047:
         raise common.Fail(f'kernel command line of {len(line)} characters: x86 takes 2047; '
                           'shorten APPEND or the list of tests')
-    cmd = [*launcher(), *machine(mem, smp), *accel, '-kernel', kernel, '-initrd', initrd,
+    cmd = [*launcher(arch), *machine(mem, smp, arch), *accel, '-kernel', kernel, '-initrd', initrd,
            *serial, '-append', line]
     for n, disk in enumerate(disks):
         path, *how = disk if isinstance(disk, tuple) else (disk,)
@@ -227,7 +230,7 @@ class Tail:
 
 def boot(kernel, initrd, outdir, *, mode='test', tests='', exec_path='', smp=2, mem='1G',
          append='', disks=(), limit=600, silence=120, icount=False, accel=None, balloon=False,
-         qemu_args=(), on_results=None, on_console=None, ceiling=None):
+         qemu_args=(), on_results=None, on_console=None, ceiling=None, arch=NATIVE):
     """Boot the guest to its end and return Boot; outdir gets console.log, results.ktap,
     qemu.log and boot.json, and a file `incomplete` while it runs or when interrupted.
 
@@ -245,22 +248,22 @@ def boot(kernel, initrd, outdir, *, mode='test', tests='', exec_path='', smp=2, 
     marker = outdir / 'incomplete'
     marker.write_text('this boot has not ended; trust nothing in this folder\n')
 
-    if icount:
+    if arch == NATIVE and icount:
         args, name, reason = ACCELS['icount'], 'icount', 'instructions are counted'
         smp = 1
-    elif accel:
+    elif arch == NATIVE and accel:
         args, name, reason = ACCELS[accel], accel, 'asked for by the caller'
     else:
         if not Path(kernel).is_file():
             raise common.Fail(f'kernel {kernel}: no such file')
-        args, name, reason = accelerator(kernel)
+        args, name, reason = accelerator(kernel, arch)
     say_accelerator(name, reason)
     factor = scale(name)
     nonce = secrets.token_hex(8)
-    serial = ['-serial', f'file:{console}', '-serial', f'file:{results}']
+    serial = ['-serial', f'file:{console}', *(word.format(results) for word in arch.port)]
     cmd = command(kernel, initrd, serial, args, factor, nonce, mode=mode, tests=tests,
                   exec_path=exec_path, smp=smp, mem=mem, append=append, disks=disks,
-                  balloon=balloon, qemu_args=qemu_args)
+                  balloon=balloon, qemu_args=qemu_args, arch=arch)
     console.touch()
     with open(log, 'wb') as err:
         begun = time.monotonic()
@@ -350,23 +353,25 @@ def interactive():
     config = common.setting('CONFIG', 'debug')
     smp, mem = common.count('SMP', 2), common.setting('MEM', '1G')
     append = common.setting('APPEND', '')
+    arch = guest()
     outdir = common.OUT / 'boot'
-    machine(mem, smp)
+    machine(mem, smp, arch)
     with common.lock('boot'):
         disks = []
         swap = common.setting('SWAP')
         if swap:
             disks.append(scratch(outdir / 'swap.img', swap))
             append += ' lockstep.swap=/dev/vda'
-        kernel = build.kernel_image(config)
-        tests = build.selftests(common.LINUX, common.OUT / 'selftests' / 'boot')
+        kernel = build.kernel_image(config, arch=arch)
+        tests = build.selftests(common.LINUX, common.OUT / 'selftests' / 'boot', arch=arch)
         trees = {'/lockstep/mm': tests / 'mm'}
         if sys.stdin.isatty():
-            return shell(kernel, image.make_image(outdir / 'guest.cpio', tree_dirs=trees), outdir,
-                         smp=smp, mem=mem, append=append, disks=disks)
+            return shell(kernel, image.make_image(outdir / 'guest.cpio', tree_dirs=trees, arch=arch),
+                         outdir, smp=smp, mem=mem, append=append, disks=disks, arch=arch)
         script = b'#!/bin/sh\nexec 2>&1\ncd /root\n' + sys.stdin.buffer.read()
-        initrd = image.make_image(outdir / 'guest.cpio', {'/lockstep/stdin': script}, trees)
-        return piped(kernel, initrd, outdir, smp=smp, mem=mem, append=append, disks=disks)
+        initrd = image.make_image(outdir / 'guest.cpio', {'/lockstep/stdin': script}, trees, arch)
+        return piped(kernel, initrd, outdir, smp=smp, mem=mem, append=append, disks=disks,
+                     arch=arch)
 
 
 def scratch(path, size):
@@ -398,10 +403,10 @@ def piped(kernel, initrd, outdir, **kw):
                       f'{done.qemu_exit}); see {done.console}')
 
 
-def shell(kernel, initrd, outdir, *, smp, mem, append, disks):
+def shell(kernel, initrd, outdir, *, smp, mem, append, disks, arch=NATIVE):
     """The guest's shell on this terminal, which is left as it was found; console.log
     in outdir keeps what it showed. Returns 0; Fail when QEMU ends with an error."""
-    args, name, reason = accelerator(kernel)
+    args, name, reason = accelerator(kernel, arch)
     say_accelerator(name, reason)
     console, log = outdir / 'console.log', outdir / 'qemu.log'
     port = f'stdio,id=con,mux=on,signal=off,logfile={str(console).replace(",", ",,")}'
@@ -411,7 +416,7 @@ def shell(kernel, initrd, outdir, *, smp, mem, append, disks):
     cmd = command(kernel, initrd,
                   ['-chardev', port, '-serial', 'chardev:con', '-mon', 'chardev=con'],
                   args, scale(name), secrets.token_hex(8), mode='shell', smp=smp, mem=mem,
-                  append=append, disks=disks)
+                  append=append, disks=disks, arch=arch)
     terminal = termios.tcgetattr(sys.stdin)
     outdir.mkdir(parents=True, exist_ok=True)
     console.unlink(missing_ok=True)

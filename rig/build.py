@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from . import common, warn
+from .arch import NATIVE, guest, version
 
 # Which fragments stand under a fragment; what is not named stands on common alone.
 UNDER = {'lockdep': 'debug', 'kasan': 'debug', 'kcsan': 'debug'}
@@ -36,8 +37,9 @@ STEP = re.compile(r'^  (CC|AS|AR|LD|HOSTCC)\b', re.M)
 STEPS = 1720    # of a debug build from nothing; a finished build records its own
 
 
-def fragments(config):
-    """The fragment files of a config, lowest first; `a+b` appends b's file to a's."""
+def fragments(config, arch=NATIVE):
+    """The fragment files of a config, lowest first; `a+b` appends b's file to a's. Behind
+    common comes what only the machine has."""
     first, *more = config.split('+')
     known = {p.stem: p for p in (common.ROOT / 'configs').glob('*.config')}
     names = [first]
@@ -48,7 +50,8 @@ def fragments(config):
         if name not in known:
             raise common.Fail(f'CONFIG={config}: no configs/{name}.config; known: '
                               f'{", ".join(sorted(known))}, and a+b for b over a')
-    return [known[name] for name in dict.fromkeys(names)]
+    found = [known[name] for name in dict.fromkeys(names)]
+    return [found[0], common.ROOT / f'configs/arch/{arch.name}.config', *found[1:]]
 
 
 def requests(files):
@@ -98,15 +101,15 @@ def missing(asked, actual, known=None):
     return lines
 
 
-def configure(config, src, obj, optional=False):
+def configure(config, src, obj, optional=False, arch=NATIVE, files=None):
     """Make obj/.config from the config's fragments over allnoconfig and check that every
     request came through. optional: symbols that src does not know yet are accepted.
-    Returns True when .config changed; an equal one keeps its time, so nothing is rebuilt."""
+    files: these fragments instead of the config's. Returns True when .config changed; an equal one keeps its time, so nothing is rebuilt."""
     src, obj = Path(src).resolve(), Path(obj).resolve()
-    files = fragments(config)
+    files = files or fragments(config, arch)
     asked = requests(files)
     inputs = kconfig_files(src)
-    digest = hashlib.sha256(f'{src}\n{optional}\n{compiler()}\n'.encode())
+    digest = hashlib.sha256(f'{src}\n{optional}\n{version(arch)}\n'.encode())
     for path in [*files, *inputs]:
         data = path.read_bytes()
         digest.update(f'{path.name} {len(data)}\n'.encode() + data)
@@ -123,7 +126,7 @@ def configure(config, src, obj, optional=False):
                        cwd=tmp, env={'CONFIG_': 'CONFIG_', 'KCONFIG_CONFIG': ''})
             os.rename(f'{tmp}/.config', f'{tmp}/merged')
             done = make(src, obj, ['allnoconfig'], log, KCONFIG_ALLCONFIG=f'{tmp}/merged',
-                        KCONFIG_CONFIG=f'{tmp}/.config')
+                        KCONFIG_CONFIG=f'{tmp}/.config', **arch.variables())
             log.seek(0)
             if done:
                 raise common.Fail(f'CONFIG={config}: {first_error(log.read(), src)}')
@@ -139,15 +142,6 @@ def configure(config, src, obj, optional=False):
     digest.update(data)
     common.write(stamp, digest.hexdigest())
     return changed
-
-
-def compiler():
-    """The compiler's version line."""
-    try:
-        return subprocess.run(['gcc', '--version'], capture_output=True, text=True,
-                              check=True).stdout.splitlines()[0]
-    except FileNotFoundError:
-        raise common.Fail('gcc is not installed: run rig/deps.sh') from None
 
 
 def environment(src, obj):
@@ -297,29 +291,35 @@ def count_steps(log):
     return len(STEP.findall(Path(log).read_text(errors='replace')))
 
 
-def kernel_image(config=None, src=None, obj=None, log=None, optional=False):
-    """Build a kernel; returns the path of its bzImage, vmlinux is beside in obj.
-    config: CONFIG= or debug. src: linux/. obj: OUT/build/<config>. log: <obj>.log.
+def folder_of(config, arch=NATIVE):
+    """Where a config's kernel is built."""
+    return common.OUT / 'build' / (config if arch == NATIVE else f'{config}-{arch.name}')
+
+
+def kernel_image(config=None, src=None, obj=None, log=None, optional=False, arch=NATIVE):
+    """Build a kernel; returns the path of its image, vmlinux is beside in obj.
+    config: CONFIG= or debug. src: linux/. obj: folder_of(config). log: <obj>.log.
     optional: see configure(). Raises Fail with the first error and the log's path."""
     config = config or common.setting('CONFIG', 'debug')
     fragments(config)       # a wrong name leaves no folder behind
     src = Path(src or common.LINUX).resolve()
-    obj = Path(obj or common.OUT / 'build' / config).resolve()
+    obj = Path(obj or folder_of(config, arch)).resolve()
     log = Path(log or f'{obj}.log')
     check_programs()
     check_tree(src, obj)
     with folder_lock(obj):
-        configure(config, src, obj, optional)
+        configure(config, src, obj, optional, arch)
         fresh = not any(obj.glob('*/*.o'))
         ticker = common.Ticker(f'kernel {config}')
         with open(log, 'w', encoding='utf-8') as f:
             where = steps(obj, log)
-            status = make(src, obj, ['bzImage'], f, tick=lambda: ticker.tick(where()))
+            status = make(src, obj, [arch.image], f, tick=lambda: ticker.tick(where()),
+                          **arch.variables())
         ticker.done()
         if status:
             raise common.Fail(f'CONFIG={config}: {first_error(log.read_text(errors="replace"), src)}, '
                               f'see {log}')
-        image = obj / 'arch/x86/boot/bzImage'
+        image = obj / arch.path
         if not image.is_file():
             raise common.Fail(f'CONFIG={config}: the build made no {image}, see {log}')
         if fresh:
@@ -329,7 +329,7 @@ def kernel_image(config=None, src=None, obj=None, log=None, optional=False):
 
 def kernel():
     """make kernel CONFIG=...: build one config of linux/ and say where the kernel is."""
-    common.say(f'kernel: {kernel_image()}')
+    common.say(f'kernel: {kernel_image(arch=guest())}')
 
 
 def touched_objects(commit, src, obj):
@@ -405,13 +405,13 @@ def is_static(path):
     return 3 not in kinds      # PT_INTERP
 
 
-def forget_stale(src, obj, targets):
+def forget_stale(src, obj, targets, arch=NATIVE):
     """Remove built selftests when something changed that their Makefiles do not watch:
     another source folder, a header, a Makefile."""
     tests = src / 'tools/testing/selftests'
-    digest = hashlib.sha256(f'{src} {compiler()}\n'.encode())
+    digest = hashlib.sha256(f'{src} {version(arch)}\n'.encode())
     for folder in (tests, *(tests / t for t in targets), src / 'mm', src / 'include/uapi/linux',
-                   src / 'include/uapi/asm-generic', src / 'arch/x86/include/uapi/asm'):
+                   src / 'include/uapi/asm-generic', src / f'arch/{arch.uapi}/include/uapi/asm'):
         for path in sorted(folder.iterdir()):
             if path.suffix in ('.h', '.mk') or folder.parts[-1] in targets and path.name == 'Makefile':
                 data = path.read_bytes()
@@ -424,12 +424,12 @@ def forget_stale(src, obj, targets):
         common.write(stamp, digest.hexdigest())
 
 
-def selftests(src, dest, targets=('mm',), obj=None):
+def selftests(src, dest, targets=('mm',), obj=None, arch=NATIVE):
     """Build selftest folders of src, linked statically, and install them to dest, which
     is replaced whole: dest/run_kselftest.sh, dest/kselftest-list.txt, dest/<target>/.
     A test that does not build, or is listed and not installed, is a Fail."""
     src, dest = Path(src).resolve(), Path(dest).absolute()
-    obj = Path(obj or common.OUT / 'build' / 'selftests').resolve()
+    obj = Path(obj or folder_of('selftests', arch)).resolve()
     log = Path(f'{obj}.log')
     check_programs((*PROGRAMS, 'rsync'))
     check_tree(src, obj)
@@ -439,14 +439,14 @@ def selftests(src, dest, targets=('mm',), obj=None):
             raise common.Fail(f'{tests / target}: no selftests there')
     dest.parent.mkdir(parents=True, exist_ok=True)
     with folder_lock(obj), tempfile.TemporaryDirectory(dir=dest.parent, prefix='.install') as tmp:
-        forget_stale(src, obj, targets)
+        forget_stale(src, obj, targets, arch)
         with open(log, 'w', encoding='utf-8') as f:
             # The exit status of kselftest's own make is lost by its last loop, so the
             # targets are built with FORCE_TARGETS and looked for one by one afterwards.
-            status = (make(src, obj, ['headers'], f) or
+            status = (make(src, obj, ['headers'], f, **arch.variables()) or
                       make(src, obj, ['install'], f, folder=tests, TARGETS=' '.join(targets),
                            SKIP_TARGETS='', FORCE_TARGETS='1', USERLDFLAGS='-static',
-                           KSFT_INSTALL_PATH=f'{tmp}/tests'))
+                           KSFT_INSTALL_PATH=f'{tmp}/tests', **arch.variables()))
         text = log.read_text(errors='replace')
         if status:
             raise common.Fail(f'selftests {" ".join(targets)}: {first_error(text, src)}, see {log}')

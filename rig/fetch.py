@@ -308,9 +308,37 @@ def download(info):
     return target
 
 
-def apt_sources(kind, tmp):
+def busybox(arch):
+    """Content of Debian's static busybox for another machine, through apt and unpacked aside;
+    nothing is installed. The cache's copy is taken when it is whole."""
+    held = common.CACHE / 'downloads' / f'busybox-{arch.name}'
+    mark = held.with_name(f'{held.name}.sha256')
+    with cache_lock():
+        if held.is_file() and mark.is_file() and sha256(held) == mark.read_text().strip():
+            return held.read_bytes()
+        common.say(f'    busybox-static for {arch.name}, through apt')
+        held.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=held.parent, prefix='.busybox') as tmp:
+            tmp = Path(tmp)
+            options = apt_sources('deb', tmp, arch.name)
+            apt([*options, 'download', 'busybox-static'], tmp, 'apt-get download')
+            debs = list(tmp.glob('busybox-static_*.deb'))
+            if len(debs) != 1:
+                raise common.Fail(f'apt-get download busybox-static for {arch.name} left '
+                                  f'{len(debs)} packages')
+            common.run(['dpkg-deb', '-x', debs[0], tmp / 'unpacked'])
+            data = (tmp / 'unpacked/bin/busybox').read_bytes()
+            if data[:4] != b'\x7fELF' or int.from_bytes(data[18:20], 'little') != arch.elf:
+                raise common.Fail(f'{debs[0].name}: bin/busybox is no program for {arch.name}')
+            common.write(held, data)
+            common.write(mark, sha256(held) + '\n')
+    return data
+
+
+def apt_sources(kind, tmp, arch=''):
     """Options that make apt-get see only `kind` (deb or deb-src) entries of the machine's own
-    Debian sources, with lists of its own under `tmp`, freshly updated. Needs no root."""
+    Debian sources, with lists of its own under `tmp`, freshly updated. Needs no root.
+    arch: Debian's name of another machine, whose packages are wanted."""
     if not shutil.which('apt-get'):
         raise common.Fail(f'apt-get is not there, this is no Debian: {OTHERS}')
     for sub in ('lists/partial', 'cache/archives/partial'):
@@ -334,7 +362,7 @@ def apt_sources(kind, tmp):
     sources.write_text(''.join(f'{kind} {uri} {suite} {component}\n'
                                for uri, suite, component in found))
     options = ['-o', f'Dir::Etc::sourcelist={sources}', '-o', 'Dir::Etc::sourceparts=/dev/null',
-               *private]
+               *private, *(['-o', f'APT::Architecture={arch}'] if arch else [])]
     apt([*options, 'update'], tmp, 'apt-get update')
     return options
 

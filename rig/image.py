@@ -6,7 +6,8 @@ import stat
 import struct
 from pathlib import Path, PurePosixPath
 
-from . import common
+from . import common, fetch
+from .arch import NATIVE
 
 # guest path: (mode with type bits, content or link target, major, minor)
 DIRS = ('bin', 'dev', 'etc', 'lockstep', 'lockstep/mm', 'mnt', 'proc', 'root', 'run',
@@ -66,8 +67,9 @@ def read(host):
     return (0o755 if mode & 0o111 else 0o644), checked(host, data)
 
 
-def busybox():
-    """Path and content of a static busybox, and the names of its applets."""
+def busybox(arch=NATIVE):
+    """Content of a static busybox, and the names of its applets. Another machine's is
+    Debian's of the same release, so the names are those of ours."""
     found = shutil.which('busybox')
     if not found:
         raise common.Fail('busybox is missing: apt-get install busybox-static')
@@ -80,6 +82,8 @@ def busybox():
         raise common.Fail(f'{found} is no static program ({loader}): '
                           'apt-get install busybox-static')
     names = common.run([found, '--list']).stdout.split()
+    if arch != NATIVE:
+        data = checked(f'busybox for {arch.name}', fetch.busybox(arch))
     return data, [n for n in names if n != 'busybox' and '/' not in n]
 
 
@@ -160,7 +164,7 @@ def _entry(out, ino, name, mode, data, dev):
     out += [head, bytes(-len(head) % 4), data, bytes(-len(data) % 4)]
 
 
-def skeleton(init):
+def skeleton(init, arch=NATIVE):
     """An archive with devices, busybox, its applets and `init` (bytes) as /init."""
     made = Archive()
     for name in DIRS:
@@ -169,7 +173,7 @@ def skeleton(init):
         made.link(name, target)
     for name, (mode, major, minor) in NODES.items():
         made.node(name, mode, major, minor)
-    shell, applets = busybox()
+    shell, applets = busybox(arch)
     made.file('bin/busybox', shell, 0o755)
     for name in applets:
         made.link('bin/' + name, 'busybox')
@@ -178,7 +182,7 @@ def skeleton(init):
     return made
 
 
-def make_image(dest, extra=None, tree_dirs=None):
+def make_image(dest, extra=None, tree_dirs=None, arch=NATIVE):
     """Write the guest's initramfs to `dest` and return it as Path.
 
     extra: {guest path: host Path or bytes (a program when it starts with #! or ELF)};
@@ -187,7 +191,7 @@ def make_image(dest, extra=None, tree_dirs=None):
     The file is left alone when its content would be the same. Fail names a missing
     file, a missing busybox or a program that is not linked statically."""
     dest = Path(dest)
-    made = skeleton(None)
+    made = skeleton(None, arch)
     made.tree('', common.ROOT / 'guest')
     for guest, host in (tree_dirs or {}).items():
         made.tree(guest, host)

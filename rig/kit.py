@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from . import build, common, fetch, tree
+from . import arch, build, common, fetch, tree
 
 # What is built again and again: 6 s of a CPU a pass; compilers of 20 to 130 MB, objects of 8
 # to 220 kB. Emulated that is 210 s, hence shorter lists:
@@ -301,7 +301,7 @@ def make(home, want):
     common.write(home / 'kit.json', json.dumps({
         'made_from': want, 'image': fetch.sha256(home / 'kit.img'), 'objects': sums,
         'tree_files': len(sizes),
-        'tree_bytes': sum(sizes), 'compiler': build.compiler()},
+        'tree_bytes': sum(sizes), 'compiler': arch.version()},
         indent=1) + '\n')
     # The base's files are in git, and 1.3 GB.
     shutil.rmtree(src, ignore_errors=True)

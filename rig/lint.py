@@ -380,7 +380,7 @@ def findings_by_check(counts=None):
     sources = tracked('mm/*.[ch]', 'include/*.h')
     scripts, modules = shell_scripts(), tracked('*.py')
     documents = tracked('Documentation/*.rst')
-    configs = sorted((common.ROOT / 'configs').glob('*.config'))
+    configs = sorted((common.ROOT / 'configs').rglob('*.config'))
     everything = tracked()
 
     # checkpatch is a process a patch and takes nearly all the time.

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
 """make run, the main job: fetch, apply, build, boot, selftests, verdict."""
-from . import boot, build, common, fetch, session, tree, verdict
+from . import arch, boot, build, common, fetch, session, tree, verdict
 
 
 def main():
-    """Settings: CONFIG, SMP, MEM, APPEND, TESTS, ACCEL, TARBALL, LINUX. Exit 1 when the
+    """Settings: CONFIG, ARCH, SMP, MEM, APPEND, TESTS, ACCEL, TARBALL, LINUX. Exit 1 when the
     verdict is bad."""
-    config = common.setting('CONFIG', 'debug')
+    config, machine = common.setting('CONFIG', 'debug'), arch.guest()
     common.base()
-    build.fragments(config)
-    boot.machine(common.setting('MEM', '1G'), common.count('SMP', 2))
-    outdir = common.OUT / 'run' / config
+    build.fragments(config, machine)
+    boot.machine(common.setting('MEM', '1G'), common.count('SMP', 2), machine)
+    outdir = common.OUT / 'run' / build.folder_of(config, machine).name
     stages = common.Stages('fetch the base', 'apply the series', f'build the {config} kernel',
                            'build the selftests', 'boot and run the selftests')
     with common.lock():
@@ -19,12 +19,12 @@ def main():
         with stages.stage('apply the series'):
             tree.make_tree()
         with stages.stage(f'build the {config} kernel', 'about 10 min when cold'):
-            kernel = build.kernel_image(config)
+            kernel = build.kernel_image(config, arch=machine)
         with stages.stage('build the selftests'):
-            tests = build.selftests(common.LINUX, common.OUT / 'selftests' / 'tip')
+            tests = build.selftests(common.LINUX, common.OUT / 'selftests' / 'tip', arch=machine)
         with stages.stage('boot and run the selftests'):
             done = session.start(config, kernel, outdir, tests_dir=tests,
-                                 tests=common.setting('TESTS', ''))
+                                 tests=common.setting('TESTS', ''), arch=machine)
     common.say('')
     common.say(verdict.table(done.verdict))
     common.say('')

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import boot, build, common, image, splat, verdict
+from .arch import NATIVE
 
 # A CMA area, so that its free lists and its counter are not empty.
 APPEND = 'cma=64M'
@@ -37,25 +38,25 @@ def has_kunit(obj):
 
 
 def start(config, kernel, outdir, *, src=None, obj=None, tests_dir=None, tests='', smp=None,
-          mem=None, append='', oom_ok=False):
+          mem=None, append='', oom_ok=False, arch=NATIVE):
     """Boot `kernel` with the installed selftests of tests_dir, or without any, and judge.
 
     src: the tree the kernel was built from; obj: its build folder. tests: comma list of
     programs, '' for all. Without tests_dir the guest only has to boot, run a program
     and power off. Returns Session; what the guest said is in outdir."""
-    src, obj = Path(src or common.LINUX), Path(obj or common.OUT / 'build' / config)
+    src, obj = Path(src or common.LINUX), Path(obj or build.folder_of(config, arch))
     outdir = Path(outdir)
     outdir.mkdir(parents=True, exist_ok=True)
     common.end_of(outdir / 'verdict.json')
     trees = {'/lockstep/mm': tests_dir / 'mm'} if tests_dir else {}
-    initrd = image.make_image(outdir / 'guest.cpio', tree_dirs=trees)
+    initrd = image.make_image(outdir / 'guest.cpio', tree_dirs=trees, arch=arch)
     how = {'mode': 'test', 'tests': tests} if tests_dir else {
         'mode': 'exec', 'exec_path': '/bin/true'}
     # The balloon, so that free pages are reported to somebody.
     done = boot.boot(kernel, initrd, outdir, balloon=True, smp=smp or common.count('SMP', 2),
                      mem=mem or common.setting('MEM', '1G'), limit=LIMIT, silence=SILENCE,
                      append=' '.join(filter(None, (APPEND, append, common.setting('APPEND', '')))),
-                     **how)
+                     arch=arch, **how)
     return Session(config, outdir, done, verdict.judge(
         outdir, qemu_exit=done.qemu_exit, ended=done.ended, console=done.console,
         results=done.results, nonce=done.nonce, tree=src, vmlinux=obj / 'vmlinux',

@@ -17,6 +17,7 @@ from pathlib import Path
 from unittest import mock
 
 from rig import boot, common
+from rig.arch import GUESTS
 
 FAKE = '''#!{python} -SE
 import json, os, re, signal, sys, time
@@ -104,6 +105,23 @@ class BootTest(FakeQemu):
         kept = json.loads((self.outdir / 'boot.json').read_text())
         self.assertEqual((kept['nonce'], kept['ended']), (done.nonce, 'exit'))
         self.assertEqual(self.printed.getvalue(), 'accelerator: tcg (asked for by the caller)\n')
+
+    def test_another_machine(self):
+        arm64 = GUESTS['arm64']
+        self.fake("init(); end()")
+        os.rename(self.dir / 'bin' / boot.QEMU, self.dir / 'bin' / arm64.qemu)
+        done = self.boot(accel=None, arch=arm64)
+        args = self.calls()[0]
+        for pair in (('-machine', 'virt'), ('-cpu', 'max,pauth-impdef=on'),
+                     ('-accel', 'tcg,thread=multi'), ('-device', 'pci-serial,chardev=results')):
+            self.assertEqual(args[args.index(pair[0]) + 1], pair[1])
+        self.assertIn(f'file,id=results,path={done.results}', args)
+        line = args[args.index('-append') + 1].split()
+        for word in ('console=ttyAMA0', 'lockstep.results=/dev/ttyS0', 'panic=-1'):
+            self.assertIn(word, line)
+        self.assertEqual(self.printed.getvalue(), 'accelerator: tcg (arm64 is emulated)\n')
+        with mock.patch.dict(os.environ, ACCEL='kvm'):
+            self.assertFails('ACCEL=kvm: not for ARCH=arm64', self.boot, accel=None, arch=arm64)
 
     def test_stale_results_are_gone(self):
         self.outdir.mkdir()

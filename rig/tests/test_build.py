@@ -12,6 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 from rig import build, common, warn
+from rig.arch import GUESTS
 
 # A make that does what the tests ask of a kernel's: allnoconfig honours KCONFIG_ALLCONFIG
 # but for CONFIG_DEAF, bzImage writes an image unless mm/bad.c is there.
@@ -27,7 +28,7 @@ for word in "$@"; do case $word in
 esac; done
 case " $* " in
 *' allnoconfig '*) grep -v CONFIG_DEAF "$all" > "$config";;
-*' bzImage '*)
+*' bzImage '* | *' Image '*)
 	mkdir -p "$obj/mm" "$obj/arch/x86/boot"
 	[ -f "$src/mm/slow" ] && { 
 		echo x > "$obj/mm/half.o"; echo $$ > "$src/mm/started.new"
@@ -38,7 +39,8 @@ case " $* " in
 		echo "make[2]: *** [mm/bad.o] Error 1"
 		exit 2; }
 	echo "  CC      mm/good.o"; echo x > "$obj/mm/good.o"; echo x > "$obj/vmlinux"
-	echo x > "$obj/arch/x86/boot/bzImage";;
+	echo x > "$obj/arch/x86/boot/bzImage"
+	mkdir -p "$obj/arch/arm64/boot"; echo x > "$obj/arch/arm64/boot/Image";;
 *' headers '*) ;;
 *' install '*)
 	mkdir -p "$install/mm"; echo mm:t1 > "$install/kselftest-list.txt"
@@ -61,6 +63,9 @@ class Folder(unittest.TestCase):
                        'linux/include/uapi/asm-generic', 'linux/arch/x86/include/uapi/asm'):
             (self.tmp / folder).mkdir(parents=True)
         self.config('common', 'CONFIG_A=y\nCONFIG_N=4\n')
+        (self.tmp / 'configs/arch').mkdir()
+        for name in ('x86_64', 'arm64'):
+            self.config(f'arch/{name}', f'# {name}\n')
         self.config('debug', '# what it is\nCONFIG_B=y\n')
         self.config('lockdep', 'CONFIG_L=y\n# CONFIG_A is not set\n')
         self.config('production', 'CONFIG_P=y\n')
@@ -109,10 +114,14 @@ class Config(Folder):
     def test_fragments_stack(self):
         def names(config):
             return [p.stem for p in build.fragments(config)]
-        self.assertEqual(names('debug'), ['common', 'debug'])
-        self.assertEqual(names('production'), ['common', 'production'])
-        self.assertEqual(names('lockdep'), ['common', 'debug', 'lockdep'])
-        self.assertEqual(names('production+lockdep'), ['common', 'production', 'lockdep'])
+        self.assertEqual(names('debug'), ['common', 'x86_64', 'debug'])
+        self.assertEqual(names('production'), ['common', 'x86_64', 'production'])
+        self.assertEqual(names('lockdep'), ['common', 'x86_64', 'debug', 'lockdep'])
+        self.assertEqual(names('production+lockdep'), ['common', 'x86_64', 'production', 'lockdep'])
+
+    def test_another_machine_has_its_own(self):
+        found = build.fragments('debug', GUESTS['arm64'])
+        self.assertEqual([p.stem for p in found], ['common', 'arm64', 'debug'])
 
     def test_unknown_config_names_the_known(self):
         for config in ('nope', 'debug+nope', '', '../debug'):
@@ -181,6 +190,21 @@ class Kernel(Folder):
         self.assertIn(f'CCACHE_BASEDIR={self.tmp}', env)
         for name in ('MAKEFLAGS', 'KCFLAGS', 'ARCH', 'CONFIG', 'LOCALVERSION'):
             self.assertFalse([line for line in env if line.startswith(name + '=')], name)
+
+    def test_another_machine(self):
+        self.program('aarch64-linux-gnu-gcc', '#!/bin/sh\necho gcc 98\n')
+        image = build.kernel_image('debug', arch=GUESTS['arm64'])
+        self.assertEqual(image, self.out / 'build/debug-arm64/arch/arm64/boot/Image')
+        call = self.calls.read_text().splitlines()[-1]
+        for word in (f'O={self.out}/build/debug-arm64', 'ARCH=arm64', ' Image',
+                     'CROSS_COMPILE=aarch64-linux-gnu-', 'CC=ccache aarch64-linux-gnu-gcc'):
+            self.assertIn(word, call)
+
+    def test_another_machine_without_its_compiler(self):
+        real = shutil.which
+        with mock.patch('rig.arch.shutil.which', lambda name: None if '-gcc' in name else real(name)):
+            self.assertFails('aarch64-linux-gnu-gcc is not installed.*packages-cross.txt',
+                             build.kernel_image, 'debug', arch=GUESTS['arm64'])
 
     def test_compile_error_is_first_error_line_and_log(self):
         (self.src / 'mm/bad.c').write_text('')

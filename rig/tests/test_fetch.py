@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-from rig import common, export, fetch, tree
+from rig import arch, common, export, fetch, tree
 from rig.tests import fake
 
 APT = r'''#!/bin/sh
@@ -26,6 +26,9 @@ for a; do
             exit 100; }
         [ -f "$FAKE_APT/tarball" ] && exec cp "$FAKE_APT/tarball" linux_6.1.176.orig.tar.xz
         echo "E: Can not find version '6.1.176-1' of package 'linux'"; exit 100 ;;
+    download) echo "download $*" >> "$FAKE_APT/calls"
+        [ -f "$FAKE_APT/deb" ] && exec cp "$FAKE_APT/deb" busybox-static_1_arm64.deb
+        echo 'E: Unable to locate package busybox-static'; exit 100 ;;
     esac
 done
 '''
@@ -251,6 +254,38 @@ class Apt(fake.Case):
         (self.apt / 'full').touch()
         self.fails(fetch.base_repo, 'no space left')
         self.assertFalse(self.cached.exists())
+
+    def deb(self, machine):
+        """The mirror has a busybox-static with a program for an ELF machine."""
+        top = self.tmp / 'deb'
+        (top / 'DEBIAN').mkdir(parents=True, exist_ok=True)
+        (top / 'DEBIAN/control').write_text('Package: busybox-static\nVersion: 1\nArchitecture: '
+                                            'arm64\nMaintainer: nobody\nDescription: x\n')
+        (top / 'bin').mkdir(exist_ok=True)
+        data = b'\x7fELF\2\1\1' + bytes(11) + bytes([machine, 0]) + b'text'
+        (top / 'bin/busybox').write_bytes(data)
+        common.run(['dpkg-deb', '--build', top, self.apt / 'deb'])
+        return data
+
+    def test_busybox_of_another_machine(self):
+        arm64 = arch.GUESTS['arm64']
+        data = self.deb(183)
+        self.assertEqual(fetch.busybox(arm64), data)
+        self.assertEqual(fetch.busybox(arm64), data)
+        calls = [x for x in (self.apt / 'calls').read_text().splitlines() if 'download' in x]
+        self.assertEqual(len(calls), 1)
+        self.assertIn('APT::Architecture=arm64', calls[0])
+        held = common.CACHE / 'downloads/busybox-arm64'
+        held.write_bytes(b'half')
+        self.assertEqual(fetch.busybox(arm64), data)
+        self.assertEqual(held.read_bytes(), data)
+
+    def test_busybox_of_the_wrong_machine(self):
+        self.deb(62)
+        self.fails(lambda: fetch.busybox(arch.GUESTS['arm64']), 'no program for arm64')
+
+    def test_no_busybox(self):
+        self.fails(lambda: fetch.busybox(arch.GUESTS['arm64']), 'Unable to locate package')
 
     def test_no_apt(self):
         with mock.patch.object(fetch.shutil, 'which', return_value=None):

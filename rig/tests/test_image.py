@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 from rig import common, image
+from rig.arch import GUESTS
 
 
 def parse(blob):
@@ -50,7 +51,7 @@ class ImageTest(unittest.TestCase):
         self.dir = Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.dest = self.dir / 'out' / 'guest.cpio'
         self.enterContext(mock.patch.object(
-            image, 'busybox', lambda: (elf(), ['sh', 'mount', 'ls'])))
+            image, 'busybox', lambda arch=None: (elf(), ['sh', 'mount', 'ls'])))
 
     def test_content(self):
         tests = self.dir / 'tests'
@@ -172,6 +173,16 @@ class BusyboxTest(unittest.TestCase):
         (self.bin / 'busybox').chmod(0o755)
         data, names = image.busybox()
         self.assertEqual((data[:2], names), (b'#!', ['sh', 'ls']))
+
+    def test_another_machine_has_its_own_program(self):
+        self.test_applets()
+        arm64 = GUESTS['arm64']
+        with mock.patch('rig.fetch.busybox', lambda arch: elf() + arch.name.encode()):
+            data, names = image.busybox(arm64)
+        self.assertEqual((data[-5:], names), (b'arm64', ['sh', 'ls']))
+        with mock.patch('rig.fetch.busybox', lambda arch: elf('/lib/ld-linux-aarch64.so.1')), \
+                self.assertRaisesRegex(common.Fail, 'busybox for arm64: dynamically linked'):
+            image.busybox(arm64)
 
 
 class GuestScripts(unittest.TestCase):
