@@ -6,8 +6,11 @@ import stat
 import struct
 from pathlib import Path, PurePosixPath
 
-from . import common, fetch
+from . import common, fetch, kit
 from .arch import NATIVE
+
+# Programs of this machine that selftests look for, with their libraries: there is no static one.
+BORROWED = ('mkfs.xfs',)
 
 # guest path: (mode with type bits, content or link target, major, minor)
 DIRS = ('bin', 'dev', 'etc', 'lockstep', 'lockstep/mm', 'mnt', 'proc', 'root', 'run',
@@ -182,6 +185,16 @@ def skeleton(init, arch=NATIVE):
     return made
 
 
+def borrowed():
+    """{guest path: host file} of BORROWED and what they are linked to."""
+    found = {}
+    for name in BORROWED:
+        program = kit.which(name).resolve()
+        found[f'bin/{name}'] = program
+        found |= {path.lstrip('/'): host for path, host in kit.libraries(program).items()}
+    return found
+
+
 def make_image(dest, extra=None, tree_dirs=None, arch=NATIVE):
     """Write the guest's initramfs to `dest` and return it as Path.
 
@@ -193,6 +206,9 @@ def make_image(dest, extra=None, tree_dirs=None, arch=NATIVE):
     dest = Path(dest)
     made = skeleton(None, arch)
     made.tree('', common.ROOT / 'guest')
+    if arch == NATIVE:
+        for guest, host in borrowed().items():
+            made.file(guest, host.read_bytes(), 0o755)
     for guest, host in (tree_dirs or {}).items():
         made.tree(guest, host)
     for guest, host in (extra or {}).items():
