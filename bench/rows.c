@@ -16,6 +16,10 @@
 #define MADV_POPULATE_READ 22	/* 5.14 */
 #endif
 
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21		/* 5.4 */
+#endif
+
 #define PAGES	4096L	/* pages a sample of the page rows */
 #define VMAS	256L	/* VMAs a sample of the VMA rows */
 #define FORKS	8L
@@ -67,6 +71,18 @@ static void touch(void)
 static void zap(void)
 {
 	must(madvise(area, PAGES * PAGE, MADV_DONTNEED), "MADV_DONTNEED");
+}
+
+static void lock_unlock(void)
+{
+	must(mlock(area, PAGES * PAGE), "mlock");
+	must(munlock(area, PAGES * PAGE), "munlock");
+}
+
+/* There is no swap: every page comes back. */
+static void page_out(void)
+{
+	must(madvise(area, PAGES * PAGE, MADV_PAGEOUT), "MADV_PAGEOUT");
 }
 
 static void map_populate_file(void)
@@ -397,6 +413,16 @@ const struct row rows[] = {
 		.source = "fork(), _exit(), waitpid() of a process with few pages",
 		.op = forks,
 		.fault = ANY, .alloc = ANY, .free = ANY,
+	},
+	{
+		.name = "lru_mlock", .unit = "page", .ops = PAGES,
+		.source = "mlock() and munlock(): two times off a list and onto another",
+		.prepare = map_touch_anon, .op = lock_unlock, .undo = unmap_area,
+	},
+	{
+		.name = "lru_isolate", .unit = "page", .ops = PAGES,
+		.source = "MADV_PAGEOUT without swap: isolate_lru_page(), shrink_folio_list(), putback",
+		.prepare = map_touch_anon, .op = page_out, .undo = unmap_area,
 	},
 	{
 		.name = "vma_split", .unit = "call", .ops = VMAS,
