@@ -139,7 +139,7 @@ static double now(void)
 
 TEST_F_TIMEOUT(dirty, no_kill, 600)
 {
-	long long kills, throttled;
+	long long kills, throttled, scanned, reclaimed;
 	double start, took, longest = 0;
 	char name[16];
 	int i;
@@ -154,6 +154,8 @@ TEST_F_TIMEOUT(dirty, no_kill, 600)
 		SKIP(return, "needs mkfs.xfs");
 
 	throttled = vm_counter("nr_throttled_written");
+	scanned = vm_counter("pgscan_file");
+	reclaimed = vm_counter("pgsteal_file");
 	for (i = 0; i < NR_FILES; i++) {
 		snprintf(name, sizeof(name), "file%d", i);
 		start = now();
@@ -164,6 +166,9 @@ TEST_F_TIMEOUT(dirty, no_kill, 600)
 			longest = took;
 	}
 	kills = group_oom_kills(GROUP);
+	scanned = vm_counter("pgscan_file") - scanned;
+	reclaimed = vm_counter("pgsteal_file") - reclaimed;
+	TH_LOG("%lld file pages scanned, %lld reclaimed", scanned, reclaimed);
 	TH_LOG("cgroup v%d: %lld kills, longest file %.1f s, %lld pages written while throttled",
 	       group_is_v1() ? 1 : 2, kills, longest,
 	       vm_counter("nr_throttled_written") - throttled);
