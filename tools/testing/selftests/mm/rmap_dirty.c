@@ -309,6 +309,10 @@ TEST_F_TIMEOUT(rmap_dirty, reclaim_window, 300)
 		SKIP(return, NEEDS_INJECT);
 	if (nr_cpus() < 2)
 		SKIP(return, NEEDS_CPUS);
+#ifndef __x86_64__
+	/* CONFIG_ARCH_WANT_BATCHED_UNMAP_TLB_FLUSH */
+	SKIP(return, "needs reclaim that flushes the TLB in batches");
+#endif
 	why = new_ext4_file(&self->fd);
 	if (why)
 		SKIP(return, "%s", why);
