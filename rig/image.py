@@ -186,12 +186,18 @@ def skeleton(init, arch=NATIVE):
 
 
 def borrowed():
-    """{guest path: host file} of BORROWED and what they are linked to."""
+    """{guest path: (content, mode)} of BORROWED and what they are linked to, in a folder of
+    their own: /lib is that of the load's compiler."""
     found = {}
     for name in BORROWED:
         program = kit.which(name).resolve()
-        found[f'bin/{name}'] = program
-        found |= {path.lstrip('/'): host for path, host in kit.libraries(program).items()}
+        libraries = kit.libraries(program)
+        loader = [Path(path).name for path in libraries if Path(path).name.startswith('ld-')]
+        found[f'borrowed/{name}'] = (program.read_bytes(), 0o755)
+        for path, host in libraries.items():
+            found[f'borrowed/{Path(path).name}'] = (host.read_bytes(), 0o755)
+        start = f'/borrowed/{loader[0]} --library-path /borrowed ' if loader else ''
+        found[f'bin/{name}'] = (f'#!/bin/sh\nexec {start}/borrowed/{name} "$@"\n'.encode(), 0o755)
     return found
 
 
@@ -207,8 +213,8 @@ def make_image(dest, extra=None, tree_dirs=None, arch=NATIVE):
     made = skeleton(None, arch)
     made.tree('', common.ROOT / 'guest')
     if arch == NATIVE:
-        for guest, host in borrowed().items():
-            made.file(guest, host.read_bytes(), 0o755)
+        for guest, (data, mode) in borrowed().items():
+            made.file(guest, data, mode)
     for guest, host in (tree_dirs or {}).items():
         made.tree(guest, host)
     for guest, host in (extra or {}).items():
