@@ -407,7 +407,11 @@ TEST_F_TIMEOUT(rmap_dirty, collapse_dirty, 300)
 		LOAD(*page);
 	faults = thread_faults();
 	memset(at + PAGE, 'A', HUGE - PAGE);
-	/* By a write fault the page would become dirty. */
+	/* By a write fault the page would become dirty. x86 needs none. */
+#ifndef __x86_64__
+	if (faults != thread_faults())
+		SKIP(return, "needs a processor that sets dirty bits");
+#endif
 	ASSERT_EQ(faults, thread_faults());
 	ASSERT_EQ(0, mprotect(at, PAGE, PROT_READ | PROT_WRITE));
 	if (madvise(at, HUGE, MADV_COLLAPSE)) {
