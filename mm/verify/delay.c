@@ -24,6 +24,7 @@ static const char * const mm_delay_names[MM_DELAY_NR] = {
 	[MM_DELAY_ZAP_PTE] = "zap_pte",
 	[MM_DELAY_ZAP_PMD] = "zap_pmd",
 	[MM_DELAY_RECLAIM] = "reclaim",
+	[MM_DELAY_COLLAPSE] = "collapse",
 	[MM_DELAY_SWAP_ADD] = "swap_add",
 	[MM_DELAY_REPARENT] = "reparent",
 };

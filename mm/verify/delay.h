@@ -14,6 +14,7 @@ enum mm_delay_point {
 	MM_DELAY_ZAP_PTE,	/* before the flush that dirty file ptes ask for */
 	MM_DELAY_ZAP_PMD,	/* before zap_huge_pmd() drops its lock or flushes */
 	MM_DELAY_RECLAIM,	/* before reclaim's batched flush */
+	MM_DELAY_COLLAPSE,	/* a small page is copied, and mapped by a table nobody finds */
 	MM_DELAY_SWAP_ADD,	/* an anon folio is to be swapped out, and is not in swap cache */
 	MM_DELAY_REPARENT,	/* a cgroup's objects are its parent's, its list_lrus not */
 	MM_DELAY_NR,

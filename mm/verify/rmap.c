@@ -569,17 +569,6 @@ static bool rm_first_of_shared(struct rm_folio *f, pte_t *pte)
 	return true;
 }
 
-/*
- * khugepaged takes a page table out of the tree, and unlocks a small page before
- * it has unmapped it from there. It holds mmap_lock.
- */
-static bool rm_in_collapse(struct rm_folio *f, struct vm_area_struct *vma,
-			   unsigned long address)
-{
-	return f->anon_vma && rwsem_is_locked(&vma->vm_mm->mmap_lock) &&
-	       !mm_find_pmd(vma->vm_mm, address);
-}
-
 /* The entries of one VMA that map the folio. Returns false to end the walk. */
 static bool rm_count_vma(struct rm_folio *f, struct vm_area_struct *vma)
 {
@@ -597,7 +586,7 @@ static bool rm_count_vma(struct rm_folio *f, struct vm_area_struct *vma)
 	if (address == -EFAULT)
 		return true;
 	/* The pages of a stack that exec moves are at an address of their own. */
-	if (vma_is_temporary_stack(vma) || rm_in_collapse(f, vma, address))
+	if (vma_is_temporary_stack(vma))
 		f->unsure = true;
 
 	while (page_vma_mapped_walk(&pvmw)) {

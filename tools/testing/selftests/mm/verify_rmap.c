@@ -610,6 +610,71 @@ TEST_F_TIMEOUT(rmap, ksm, 300)
 }
 
 /*
+ * Collapses small pages over and over, and waits with each of them when it is
+ * copied and not yet unmapped.
+ */
+#define COLLAPSE_US	150000
+#define COLLAPSE_PAGES	4
+
+static void collapse_forever(void *arg)
+{
+	char *at = arg;
+	int delay;
+
+	if (fork())
+		return;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	delay = delay_open();
+	if (delay < 0 || delay_set(delay, "collapse", COLLAPSE_US))
+		_exit(1);
+	for (;;) {
+		madvise(at, huge_size, MADV_DONTNEED);
+		touch(at, COLLAPSE_PAGES * page_size, 1);
+		madvise(at, huge_size, MADV_COLLAPSE);
+	}
+}
+
+/* What is locked can be found by its reverse map, also while it is collapsed. */
+TEST_F_TIMEOUT(rmap, collapse, 300)
+{
+	long long waits, found = 0, unproven = 0;
+	int delay, run;
+	char *at;
+
+	if (!verify_present())
+		SKIP(return, NEEDS_VERIFY);
+	if (!huge_size)
+		SKIP(return, "needs CONFIG_TRANSPARENT_HUGEPAGE");
+	delay = delay_open();
+	if (delay < 0)
+		SKIP(return, "needs CONFIG_DEBUG_VM_VERIFY_INJECT");
+
+	ASSERT_EQ(0, set(THP "enabled", "never"));
+	at = map_aligned(MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	ASSERT_NE(NULL, at);
+	touch(at, COLLAPSE_PAGES * page_size, 1);
+	if (madvise(at, huge_size, MADV_COLLAPSE))
+		SKIP(return, "needs MADV_COLLAPSE");
+	waits = delay_entered(delay, "collapse");
+	ASSERT_LE(0, waits);
+
+	/* Each run waits for a collapse to end first, and is into the next. */
+	ASSERT_EQ(0, hold_child(collapse_forever, at));
+	for (run = 0; run < 20; run++) {
+		ASSERT_EQ(0, verify_and_read());
+		found += noise();
+		unproven += verify_number(line, "unproven_folios");
+	}
+	waits = delay_entered(delay, "collapse") - waits;
+	TH_LOG("%d runs, %lld waits: %lld found, %lld unproven", run, waits,
+	       found, unproven);
+	EXPECT_EQ(0, found) TH_LOG("%s", line);
+	EXPECT_EQ(0, unproven) TH_LOG("%s", line);
+	EXPECT_LE(20, waits);
+	close(delay);
+}
+
+/*
  * The load: all that changes entries and mapcounts while the verifier looks.
  */
 static void until(time_t end, void (*work)(void))
