@@ -11,7 +11,7 @@ export BASE CONFIG SMP MEM APPEND ACCEL LINUX TARBALL TREE PATCH FROM TO BOOT \
 	SHAPES CONFIGS RESTART SKIP_DEPS ARCH ARCHS
 
 COMMANDS := run test lint tree export check mbox am canary kernel boot prove \
-	bench bisect load soak models cross
+	bench events bisect load soak models cross
 
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -29,6 +29,7 @@ help:
 #: make boot      a shell in the guest: CONFIG= SMP= MEM= APPEND= SWAP=
 #: make prove     each patch's test fails before it and passes after: PATCH=
 #: make bench     instructions an operation, base and series: PEER= ROWS=
+#: make events    what fixed reclaim jobs cost in locks, scans and sleeps
 #: make load      the swapping load: MINUTES= SHAPE= CONFIG= DISTURB= INTERVAL=ms
 #: make soak      the load in every shape on every config, resumable:
 #:                SHAPES= CONFIGS= MINUTES= RESTART=1

@@ -23,6 +23,7 @@ COMMANDS = {
     'prove': ('prove', 'main'),
     'cross': ('cross', 'main'),
     'bench': ('bench', 'main'),
+    'events': ('events', 'main'),
     'load': ('load', 'main'),
     'soak': ('soak', 'main'),
     'models': ('models', 'main'),
