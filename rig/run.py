@@ -11,8 +11,10 @@ def main():
     build.fragments(config, machine)
     boot.machine(common.setting('MEM', '1G'), common.count('SMP', 2), machine)
     outdir = common.OUT / 'run' / build.folder_of(config, machine).name
+    asked = common.setting('TESTS', '')
+    more = () if asked or machine != arch.NATIVE else ('boot with two nodes',)
     stages = common.Stages('fetch the base', 'apply the series', f'build the {config} kernel',
-                           'build the selftests', 'boot and run the selftests')
+                           'build the selftests', 'boot and run the selftests', *more)
     with common.lock():
         with stages.stage('fetch the base'):
             fetch.base_repo()
@@ -23,12 +25,17 @@ def main():
         with stages.stage('build the selftests'):
             tests = build.selftests(common.LINUX, common.OUT / 'selftests' / 'tip', arch=machine)
         with stages.stage('boot and run the selftests'):
-            done = session.start(config, kernel, outdir, tests_dir=tests,
-                                 tests=common.setting('TESTS', ''), arch=machine)
-    common.say('')
-    common.say(verdict.table(done.verdict))
+            ended = [session.start(config, kernel, outdir, tests_dir=tests, tests=asked,
+                                   arch=machine)]
+        for name in more:
+            with stages.stage(name):
+                ended.append(session.start(config, kernel, outdir / 'nodes', tests_dir=tests,
+                                           tests=','.join(session.TWO_NODES)))
+    for name, done in zip(('', *more), ended):
+        common.say(f'\n{name}' if name else '')
+        common.say(verdict.table(done.verdict))
     common.say('')
     common.say(stages.table())
-    common.say(f'  {"guest: until init":<28}{done.boot.init_seconds or 0:8.1f} s')
+    common.say(f'  {"guest: until init":<28}{ended[0].boot.init_seconds or 0:8.1f} s')
     common.say(f'\nkernel {kernel}\nlogs   {outdir}')
-    return 0 if done.ok else 1
+    return 0 if all(done.ok for done in ended) else 1

@@ -10,6 +10,10 @@ from .arch import NATIVE
 
 # A CMA area, so that its free lists and its counter are not empty.
 APPEND = 'cma=64M'
+# What these test takes a second node. They are booted once more, alone: the tests that
+# take memory offline want it all in one.
+TWO_NODES = ('memcg_huge',)
+NODES_APPEND = 'numa=fake=2'
 # What the selftests bring with them: free_list_offline and free_list_all try to take memory
 # offline of which they do not know whether it can go.
 EXPECTED = (splat.Allow(re.compile('page dumped because: unmovable page'),
@@ -50,6 +54,8 @@ def start(config, kernel, outdir, *, src=None, obj=None, tests_dir=None, tests='
     common.end_of(outdir / 'verdict.json')
     trees = {'/lockstep/mm': tests_dir / 'mm'} if tests_dir else {}
     initrd = image.make_image(outdir / 'guest.cpio', tree_dirs=trees, arch=arch)
+    if tests and set(tests.split(',')) <= {*TWO_NODES} and arch == NATIVE:
+        append = f'{NODES_APPEND} {append}'
     how = {'mode': 'test', 'tests': tests} if tests_dir else {
         'mode': 'exec', 'exec_path': '/bin/true'}
     # The balloon, so that free pages are reported to somebody.

@@ -179,20 +179,31 @@ def boots(tally):
     """The tip boots and its selftests and KUnit tests pass, in three configs."""
     tests_dir = build.selftests(common.LINUX, common.OUT / 'selftests' / 'tip')
     for config, with_tests in BOOTS:
-        outdir = common.OUT / 'test' / config
-        try:
-            done = session.run(config, outdir, tests_dir=tests_dir if with_tests else None)
-        except common.Fail as e:
-            tally.add(f'{config} boot', False, str(e))
+        booted(tally, config, common.OUT / 'test' / config,
+               tests_dir=tests_dir if with_tests else None)
+        if with_tests:
+            booted(tally, config, common.OUT / 'test' / config / 'nodes',
+                   tests_dir=tests_dir, tests=','.join(session.TWO_NODES))
+
+
+def booted(tally, config, outdir, tests='', **kw):
+    """Boot, and count the boot and each test that was asked for."""
+    name = f'{config}, two nodes:' if tests else config
+    try:
+        done = session.run(config, outdir, tests=tests, **kw)
+    except common.Fail as e:
+        tally.add(f'{name} boot', False, str(e))
+        return
+    common.say(verdict.table(done.verdict))
+    tally.add(f'{name} boot', done.ok, f'see {outdir}')
+    for program in done.verdict.tests:
+        if tests and program.name not in tests.split(','):
             continue
-        common.say(verdict.table(done.verdict))
-        tally.add(f'{config} boot', done.ok, f'see {outdir}')
-        for program in done.verdict.tests:
-            for leaf in program.leaves():
-                if leaf.status == 'SKIP':
-                    tally.skip(f'{config} {leaf.name}', leaf.detail)
-                else:
-                    tally.add(f'{config} {leaf.name}', leaf.status == 'PASS', leaf.detail)
+        for leaf in program.leaves():
+            if leaf.status == 'SKIP':
+                tally.skip(f'{name} {leaf.name}', leaf.detail)
+            else:
+                tally.add(f'{name} {leaf.name}', leaf.status == 'PASS', leaf.detail)
 
 
 def proofs(tally):
