@@ -20,6 +20,8 @@ WORK = 0.01             # base and series count the same events within this an o
 
 # Both boots differ in what must not matter: random numbers, and where free memory ends.
 BOOTS = (('1', '1G'), ('2', '1036M'))
+# What can be measured, and which limits apply
+CONFIGS = {'production': 'thresholds', 'production+debugvm': 'thresholds.debugvm'}
 # Without ERMS a page is cleared by 512 instructions of 8 bytes, not by 4096 of one byte
 # each, which would drown the fault's own. RTC and seed: no input from the host.
 QEMU_ARGS = ('-cpu', 'max,-erms', '-rtc', 'clock=vm,base=2026-01-01')
@@ -295,22 +297,29 @@ def measure(what, kernel, initrd, outdir):
             for n, (seed, mem) in enumerate(BOOTS, 1)]
 
 
-def base_kernel():
-    """The production kernel of the bare base. Folders lie to each other as linux/ and
+def chosen():
+    """(config, file of limits): CONFIG=production+debugvm is judged by limits of its own."""
+    config = common.setting('CONFIG', 'production')
+    if config not in CONFIGS:
+        raise common.Fail(f'CONFIG={config}: make bench measures {" or ".join(CONFIGS)}')
+    return config, common.ROOT / 'bench' / CONFIGS[config]
+
+
+def base_kernel(config='production'):
+    """The kernel of the bare base. Folders lie to each other as linux/ and
     out/build/ do, so that ccache knows every file that the series leaves alone."""
     from . import build, tree   # pylint: disable=import-outside-toplevel
     home = common.OUT / 'base'
     src = tree.assemble(home / 'linux', base_only=True)
-    return build.kernel_image('production', src=src, obj=home / 'out' / 'build' / 'production',
-                              optional=True)
+    return build.kernel_image(config, src=src, obj=home / 'out' / 'build' / config, optional=True)
 
 
-def series_kernel():
-    """The production kernel of linux/ as it stands (made first when it is not there)."""
+def series_kernel(config='production'):
+    """The kernel of linux/ as it stands (made first when it is not there)."""
     from . import build, tree   # pylint: disable=import-outside-toplevel
     if not (common.LINUX / 'Kbuild').is_file():
         tree.make_tree()
-    return build.kernel_image('production')
+    return build.kernel_image(config)
 
 
 def describe(src):
@@ -335,10 +344,11 @@ def as_json(base, series, ratios, limits, other, wrong, trees):
 
 
 def main():
-    """make bench. Settings: ROWS=a,b, PEER=bzImage, JOBS. Results: out/bench/bench.json and
+    """make bench. Settings: ROWS=a,b, PEER=bzImage, JOBS, CONFIG. Results: out/bench/bench.json and
     bench.txt. Returns 1 when a row is over its limit, missing, or not comparable."""
     from . import image         # pylint: disable=import-outside-toplevel
-    limits = thresholds()
+    config, path = chosen()
+    limits = thresholds(path)
     names = selected(limits)
     other_kernel = peer()
     outdir = common.OUT / 'bench'
@@ -349,9 +359,9 @@ def main():
                                'boots of the base', 'boots of the series',
                                *(['boots of the peer'] if other_kernel else []))
         with stages.stage('kernel of the series', 'first time 10 min'):
-            kernel = series_kernel()
+            kernel = series_kernel(config)
         with stages.stage('kernel of the base', 'first time 3 min'):
-            bare = base_kernel()
+            bare = base_kernel(config)
         with stages.stage('guest program'):
             rows = ','.join(names) if common.setting('ROWS') else ''
             run = f'#!/bin/sh\nexec /bench/bench {rows}\n'.encode()

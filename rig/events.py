@@ -5,7 +5,7 @@ sleeps. bench/events.sh is the guest's side; bench/README.md says what is counte
 import json
 import re
 
-from . import boot, build, common, image, tree, verdict
+from . import bench, boot, common, image, verdict
 
 HEADER = 'mm-lockstep-events 1'
 CONFIG = 'production+events'
@@ -118,13 +118,6 @@ def table(rows):
     return '\n'.join(lines)
 
 
-def base_kernel():
-    """The kernel of the bare base with this config."""
-    home = common.OUT / 'base'
-    src = tree.assemble(home / 'linux', base_only=True)
-    return build.kernel_image(CONFIG, src=src, obj=home / 'out' / 'build' / CONFIG, optional=True)
-
-
 def main():
     """make events. Results: out/events/events.json and events.txt. Returns 1 when a job of the
     series took more than the base's."""
@@ -135,11 +128,9 @@ def main():
         stages = common.Stages('kernel of the series', 'kernel of the base',
                                'boots of the base', 'boots of the series')
         with stages.stage('kernel of the series', 'first time 12 min'):
-            if not (common.LINUX / 'Kbuild').is_file():
-                tree.make_tree()
-            kernel = build.kernel_image(CONFIG)
+            kernel = bench.series_kernel(CONFIG)
         with stages.stage('kernel of the base', 'first time 12 min'):
-            bare = base_kernel()
+            bare = bench.base_kernel(CONFIG)
         initrd = image.make_image(outdir / 'guest.cpio', {
             '/bench/events.sh': (common.ROOT / 'bench' / 'events.sh').read_bytes()})
         with stages.stage('boots of the base'):

@@ -12,9 +12,10 @@ def main():
     boot.machine(common.setting('MEM', '1G'), common.count('SMP', 2), machine)
     outdir = common.OUT / 'run' / build.folder_of(config, machine).name
     asked = common.setting('TESTS', '')
-    more = () if asked or machine != arch.NATIVE else ('boot with two nodes',)
+    extra = () if asked or machine != arch.NATIVE else session.EXTRA
     stages = common.Stages('fetch the base', 'apply the series', f'build the {config} kernel',
-                           'build the selftests', 'boot and run the selftests', *more)
+                           'build the selftests', 'boot and run the selftests',
+                           *(f'boot: {e.name}' for e in extra))
     with common.lock():
         with stages.stage('fetch the base'):
             fetch.base_repo()
@@ -27,12 +28,13 @@ def main():
         with stages.stage('boot and run the selftests'):
             ended = [session.start(config, kernel, outdir, tests_dir=tests, tests=asked,
                                    arch=machine)]
-        for name in more:
-            with stages.stage(name):
-                ended.append(session.start(config, kernel, outdir / 'nodes', tests_dir=tests,
-                                           tests=','.join(session.TWO_NODES)))
-    for name, done in zip(('', *more), ended):
-        common.say(f'\n{name}' if name else '')
+        for one in extra:
+            with stages.stage(f'boot: {one.name}'):
+                ended.append(session.start(config, kernel, outdir / one.name.replace(' ', '-'),
+                                           tests_dir=tests, tests=one.tests, append=one.append,
+                                           mem=one.mem))
+    for name, done in zip(('', *(e.name for e in extra)), ended):
+        common.say(f'\n{name}:' if name else '')
         common.say(verdict.table(done.verdict))
     common.say('')
     common.say(stages.table())

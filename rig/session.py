@@ -10,16 +10,32 @@ from .arch import NATIVE
 
 # A CMA area, so that its free lists and its counter are not empty.
 APPEND = 'cma=64M'
-# What these test takes a second node. They are booted once more, alone: the tests that
-# take memory offline want it all in one.
-TWO_NODES = ('memcg_huge',)
-NODES_APPEND = 'numa=fake=2'
+# What a test needs of the machine in every boot that is for it alone.
+NEEDS = {'memcg_huge': 'numa=fake=2'}
 # What the selftests bring with them: free_list_offline and free_list_all try to take memory
 # offline of which they do not know whether it can go.
 EXPECTED = (splat.Allow(re.compile('page dumped because: unmovable page'),
                         'memory that cannot go offline says so', 'without these tests'),)
 # Guest seconds, before the accelerator's factor.
 LIMIT, SILENCE = 300, 60
+
+
+@dataclass
+class Extra:
+    """A boot besides the one with all tests: what it is called, its comma list of tests, what
+    is appended to the command line, and its memory."""
+    name: str
+    tests: str
+    append: str = ''
+    mem: str = '1G'
+
+
+EXTRA = (
+    # The tests that take memory offline want it all in one node.
+    Extra('two nodes', 'memcg_huge'),
+    # As the series of 2020 was booted when it crashed first: one lruvec a node.
+    Extra('no memcg', 'verify_lru,verify_list_lru,lru_all', 'cgroup_disable=memory', '700M'),
+)
 
 
 @dataclass
@@ -54,8 +70,8 @@ def start(config, kernel, outdir, *, src=None, obj=None, tests_dir=None, tests='
     common.end_of(outdir / 'verdict.json')
     trees = {'/lockstep/mm': tests_dir / 'mm'} if tests_dir else {}
     initrd = image.make_image(outdir / 'guest.cpio', tree_dirs=trees, arch=arch)
-    if tests and set(tests.split(',')) <= {*TWO_NODES} and arch == NATIVE:
-        append = f'{NODES_APPEND} {append}'
+    if tests in NEEDS and arch == NATIVE:
+        append = f'{NEEDS[tests]} {append}'
     how = {'mode': 'test', 'tests': tests} if tests_dir else {
         'mode': 'exec', 'exec_path': '/bin/true'}
     # The balloon, so that free pages are reported to somebody.

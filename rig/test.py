@@ -181,14 +181,15 @@ def boots(tally):
     for config, with_tests in BOOTS:
         booted(tally, config, common.OUT / 'test' / config,
                tests_dir=tests_dir if with_tests else None)
-        if with_tests:
-            booted(tally, config, common.OUT / 'test' / config / 'nodes',
-                   tests_dir=tests_dir, tests=','.join(session.TWO_NODES))
+        for extra in session.EXTRA if with_tests else ():
+            booted(tally, config, common.OUT / 'test' / config / extra.name.replace(' ', '-'),
+                   what=extra.name, tests_dir=tests_dir, tests=extra.tests, append=extra.append,
+                   mem=extra.mem)
 
 
-def booted(tally, config, outdir, tests='', **kw):
+def booted(tally, config, outdir, what='', tests='', **kw):
     """Boot, and count the boot and each test that was asked for."""
-    name = f'{config}, two nodes:' if tests else config
+    name = f'{config}, {what}:' if what else config
     try:
         done = session.run(config, outdir, tests=tests, **kw)
     except common.Fail as e:

@@ -442,7 +442,8 @@ static int lru_verify_node(struct mm_verify_run *run, struct lruvec *lruvec)
 				msleep(20);
 		}
 		if (least)
-			mm_verify_found(run, LF_NODE_SIZE, lruvec,
+			mm_verify_found(run, LF_NODE_SIZE,
+					&lruvec->lists[type * LRU_FILE],
 					"node %d %s: counters less the pages on the lists: %ld",
 					lruvec_pgdat(lruvec)->node_id,
 					type ? "file" : "anon", least);

@@ -171,7 +171,8 @@ static bool lru_plant_counter(struct mm_verify_run *run,
 			return false;
 		__mod_node_page_state(lruvec_pgdat(lruvec),
 				      NR_LRU_BASE + place->lru, delta);
-		run->planted = lruvec;
+		/* One of its two types, which are compared apart. */
+		run->planted = &lruvec->lists[place->lru];
 		return true;
 	default:
 		return false;
@@ -191,7 +192,7 @@ void lru_plant_place(struct mm_verify_run *run, const struct lru_place *place,
 
 	/* A counter that is compared more than once is spoilt each time. */
 	if (run->planted && (run->inject != LF_NODE_SIZE ||
-			     run->planted != place->lruvec))
+			     run->planted != &place->lruvec->lists[place->lru]))
 		return;
 
 	switch (run->inject) {

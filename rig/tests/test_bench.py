@@ -119,6 +119,15 @@ class Settings(unittest.TestCase):
         self.assertGreater(len(names), 11)
         self.assertEqual(sorted(names), sorted(bench.thresholds()))
 
+    def test_every_config_has_limits_for_every_row(self):
+        for config in bench.CONFIGS:
+            os.environ['CONFIG'] = config
+            self.addCleanup(os.environ.pop, 'CONFIG', None)
+            self.assertEqual(list(bench.thresholds(bench.chosen()[1])), list(bench.thresholds()))
+        os.environ['CONFIG'] = 'debug'
+        with self.assertRaisesRegex(common.Fail, 'make bench measures production or'):
+            bench.chosen()
+
     def test_rows(self):
         known = {'zap': 1, 'split': 1}
         self.assertEqual(bench.selected(known), ['zap', 'split'])

@@ -110,6 +110,8 @@ static inline int group_enter(const char *group)
 {
 	char path[PATH_MAX];
 
+	if (!group_root())
+		return -ENOENT;
 	group_path(path, group, "cgroup.procs");
 	return put_text(path, "%d", getpid());
 }
@@ -120,6 +122,8 @@ static inline int group_remove(const char *group)
 	char path[PATH_MAX];
 	int tries;
 
+	if (!group_root())
+		return -ENOENT;
 	group_path(path, group, "");
 	for (tries = 0; rmdir(path) && errno == EBUSY && tries < 200; tries++)
 		usleep(50000);
@@ -130,6 +134,8 @@ static inline int group_reclaim(const char *group)
 {
 	char path[PATH_MAX];
 
+	if (!group_root())
+		return -ENOENT;
 	if (group_is_v1()) {
 		group_path(path, group, "memory.force_empty");
 		return write_file(path, "0");
