@@ -5,8 +5,7 @@
 set -u
 
 GROUP_MIB=32
-FILE_MIB=96
-ROUNDS=2
+FILE_MIB=64
 EVENTS='vmscan/mm_vmscan_throttled writeback/folio_wait_writeback'
 COUNTERS='pgscan_file pgsteal_file pgscan_anon pgsteal_anon nr_vmscan_write nr_throttled_written'
 T=/sys/kernel/tracing
@@ -34,7 +33,7 @@ for event in $EVENTS; do
 done
 
 # What the loop device's file takes is not the group's: it is all there before.
-dd if=/dev/zero of=/tmp/disk bs=1M count=320 2>/dev/null || fail "no room in /tmp"
+dd if=/dev/zero of=/tmp/disk bs=1M count=192 2>/dev/null || fail "no room in /tmp"
 losetup /dev/loop0 /tmp/disk || fail "no loop device"
 mke2fs -F /dev/loop0 >/dev/null 2>&1 || fail "mke2fs"
 mkdir /mnt
@@ -54,20 +53,16 @@ events() {
 }
 
 write_job() {
-	for n in $(seq $ROUNDS); do
-		dd if=/dev/zero of="/mnt/new$n" bs=1M count=$FILE_MIB 2>/dev/null || return
-	done
+	dd if=/dev/zero of=/mnt/new bs=1M count=$FILE_MIB 2>/dev/null
 }
 
 read_job() {
-	for n in $(seq $ROUNDS); do
-		cat /mnt/there >/dev/null || return
-	done
+	cat /mnt/there >/dev/null
 }
 
 # job NAME: in a group of its own, from a clean cache.
 job() {
-	rm -f /mnt/new*
+	rm -f /mnt/new
 	sync
 	echo 3 >/proc/sys/vm/drop_caches
 	mkdir "$root/job" || fail "no group"
@@ -103,9 +98,9 @@ job() {
 echo "mm-lockstep-events 1 $version"
 for gen in 0 7; do
 	echo $gen >"$GEN" || fail "no CONFIG_LRU_GEN"
-	name=classic
-	[ $gen = 0 ] || name=gens
-	job "write.$name"
-	job "read.$name"
+	kind=classic
+	[ $gen = 0 ] || kind=gens
+	job "write.$kind"
+	job "read.$kind"
 done
 echo end
