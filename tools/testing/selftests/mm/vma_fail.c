@@ -17,7 +17,7 @@
 #define SEGFAULTS	"/proc/sys/debug/exception-trace"
 #define MAX_NTH		200
 #define MAX_EXEC_NTH	120
-#define MAX_CROWD	31
+#define MAX_CROWD	255
 /* Exit statuses of the child. */
 enum { DONE, INJECTED, REFUSED, CHANGED, BROKEN };
 
@@ -285,18 +285,24 @@ static long exec_true(void)
 }
 
 /*
- * VMAs below those that the call is about.  Where a store needs no node, it
- * does when it spans two: so many more, and it will.
+ * VMAs below and above those that the call is about.  Where a store needs no
+ * node, it does when it spans two: with so many more on either side, it will.
  */
 static bool add_crowd(void)
 {
+	int below = heap ? crowd : crowd % 16, above = heap ? 0 : crowd / 16;
 	char *at;
 	int i;
 
-	for (i = 0; i < crowd; i++) {
-		at = AREA - (2 * i + 2) * PG;
-		if (heap ? mprotect(heap + (2 * i + 1) * PG, PG, PROT_READ) :
-		    mmap(at, PG, RW, MAP_PRIVATE | MAP_ANONYMOUS |
+	for (i = 0; i < below + above; i++) {
+		if (heap) {
+			if (mprotect(heap + (2 * i + 1) * PG, PG, PROT_READ))
+				return false;
+			continue;
+		}
+		at = i < below ? AREA - (2 * i + 2) * PG :
+				 AREA + (AREA_PAGES + 2 * (i - below)) * PG;
+		if (mmap(at, PG, RW, MAP_PRIVATE | MAP_ANONYMOUS |
 			 MAP_FIXED_NOREPLACE, -1, 0) != at)
 			return false;
 	}
