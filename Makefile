@@ -11,7 +11,7 @@ export BASE CONFIG SMP MEM APPEND ACCEL LINUX TARBALL TREE PATCH FROM TO BOOT \
 	SHAPES CONFIGS RESTART SKIP_DEPS ARCH ARCHS
 
 COMMANDS := run test lint tree export check mbox am canary kernel boot prove \
-	bench events bisect load soak models cross
+	bench events bisect load soak models cross maple
 
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -34,6 +34,7 @@ help:
 #: make soak      the load in every shape on every config, resumable:
 #:                SHAPES= CONFIGS= MINUTES= RESTART=1
 #: make models    spin refutes the base's order of things and proves the series'
+#: make maple     the maple tree's tests in user space
 #: make cross     mm/ for other machines, base and series: ARCHS='arm64 s390x'
 #: make bisect    build every patch in turn: FROM= TO= CONFIG= BOOT=1
 

@@ -27,6 +27,7 @@ COMMANDS = {
     'load': ('load', 'main'),
     'soak': ('soak', 'main'),
     'models': ('models', 'main'),
+    'maple': ('maple', 'main'),
 }
 
 

@@ -5,7 +5,7 @@ import json
 import re
 import time
 
-from . import build, common, tree, warn
+from . import build, common, maple, tree, warn
 
 CONFIGS = 'debug production'
 COMPILED = re.compile(r'^  (?:CC|AS) +(\S+\.o)$', re.M)
@@ -15,7 +15,8 @@ COMPILED = re.compile(r'^  (?:CC|AS) +(\S+\.o)$', re.M)
 class Result:
     """One patch in one config. state: built, warned (something that its parent did not
     warn of), failed, or left out for want of time. unchecked: touched objects that this config does not build.
-    boot: '' (not asked for), passed, failed, or why there was none."""
+    boot: '' (not asked for), passed, failed, or why there was none. maple: the same, of the
+    maple tree's tests in user space, for a patch that they concern."""
     patch: str
     config: str
     state: str = 'built'
@@ -24,13 +25,15 @@ class Result:
     checked: int = 0
     unchecked: list = dataclasses.field(default_factory=list)
     boot: str = ''
+    maple: str = ''
     seconds: float = 0
     log: str = ''
 
     @property
     def good(self):
         """Whether nothing is to be said against the patch."""
-        return self.state == 'built' and not self.boot.startswith('failed')
+        return (self.state == 'built' and not self.boot.startswith('failed')
+                and not self.maple.startswith('failed'))
 
 
 def select(patches, first=None, last=None):
@@ -165,11 +168,20 @@ def boot_patch(config, kernel, src, obj, name):
 LEFT_OUT = 'left out'
 
 
-def check_patches(patches, configs, boot=False, until=None):
+def mapled(src, commit, patch):
+    """What the maple tree's tests say of a patch in a few words."""
+    if not maple.concerns(commit, src):
+        return ''
+    why = maple.check(commit, src, patch.replace('/', '-'))
+    return f'failed: {why}' if why else 'passed'
+
+
+def check_patches(patches, configs, boot=False, until=None, trees=False):
     """Build patches (of tree.series(), in order) in each config, one config after the other,
     and compare the warnings of each with its parent's. Returns list[Result]; raises only
     when it cannot look at all. boot: also boot each that builds; until: time.monotonic()
-    after which none is begun, those are `left out`."""
+    after which none is begun, those are `left out`. trees: run the maple tree's tests too,
+    once a patch that they concern."""
     src = common.OUT / 'bisect/linux'
     for config in configs:
         build.fragments(config)
@@ -185,13 +197,15 @@ def check_patches(patches, configs, boot=False, until=None):
                 continue
             common.say(f'[{done}/{total}] {config}: {patch.id}')
             results.append(walk.step(commits[patch.id], patch.id))
+            if trees and not number:
+                results[-1].maple = mapled(src, commits[patch.id], patch.id)
             show(results[-1])
     return results
 
 
 def show(result):
     """The findings on one patch, indented."""
-    for line in filter(None, (result.error, *result.warnings)):
+    for line in filter(None, (result.error, *result.warnings, result.maple and f'maple tree: {result.maple}')):
         common.say(f'    {line}')
     for name in result.unchecked:
         common.say(f'    {name}: not built in this config')
@@ -212,7 +226,7 @@ def main():
     boot = common.setting('BOOT', '0', ('0', '1')) == '1'
     patches = select(tree.series(), common.setting('FROM'), common.setting('TO'))
     with common.lock():
-        results = check_patches(patches, configs, boot)
+        results = check_patches(patches, configs, boot, trees=True)
     common.write(common.OUT / 'bisect/results.json',
                  json.dumps([dataclasses.asdict(r) for r in results], indent=1) + '\n')
     common.say(table(results))

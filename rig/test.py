@@ -10,7 +10,8 @@ import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import (bisect, build, common, export, fetch, lint, load, mail, models, prove, session,
+from . import (bisect, build, common, export, fetch, lint, load, mail, maple, models, prove,
+               session,
                tree, verdict)
 
 # No patch is begun after so many s of building, or of proving, nor after WHOLE s of everything;
@@ -107,6 +108,12 @@ def modelled(tally):
     for search in models.check():
         tally.add(f'model {search.model} {search.variant}', search.ok,
                   f'expected {search.expected}, got {search.got}')
+
+
+def mapled(tally):
+    """The maple tree's tests in user space pass at the tip."""
+    why = maple.check()
+    tally.add('maple tree in user space', not why, why)
 
 
 def round_trip(tally):
@@ -226,7 +233,7 @@ def loaded(tally):
         tally.skip(name, why) if ok is None else tally.add(name, ok, why)
 
 
-PARTS = (('unit tests of the rig', unit), ('lint', linted), ('models', modelled),
+PARTS = (('unit tests of the rig', unit), ('lint', linted), ('models', modelled), ('maple tree', mapled),
          ('import and export', round_trip), ('mailbox', mailbox),
          ('the tip boots and passes', boots), ('the load', loaded), ('each patch builds', patches),
          ('each patch is proven', proofs))
