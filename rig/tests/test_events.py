@@ -63,6 +63,12 @@ class Compare(unittest.TestCase):
                 self.assertIn(why, wrong[0])
         self.assertEqual(len(events.compare({'a': [counts()]}, {'b': [counts()]})[1]), 2)
 
+    def test_killed_on_the_base(self):
+        """What the base did not get through is no measure; the series has to, all the same."""
+        dead = counts(rc=137, pgscan_file=0, pgsteal_file=0)
+        self.assertEqual(events.compare({'a': [dead]}, {'a': [counts()]})[1], [])
+        self.assertEqual(events.compare({'a': [dead]}, {'a': [dead]})[1], [])
+
     def test_nothing_reclaimed(self):
         """No division by nothing."""
         none = counts(pgscan_file=0, pgsteal_file=0, lru_lock=0)
