@@ -12,11 +12,11 @@
 #include <linux/fs.h>
 #include <linux/init.h>
 #include <linux/mm.h>
-#include <linux/oom.h>
 #include <linux/pid.h>
 #include <linux/pid_namespace.h>
 #include <linux/rmap.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/uaccess.h>
 
@@ -328,14 +328,13 @@ static struct mm_struct *vma_next_mm(pid_t *nr)
 	while (!mm && (pid = find_ge_pid(*nr, &init_pid_ns))) {
 		*nr = pid_nr(pid) + 1;
 		task = pid_task(pid, PIDTYPE_TGID);
-		if (!task || (task->flags & PF_KTHREAD))
+		if (!task)
 			continue;
-		thread = find_lock_task_mm(task);
-		if (!thread)
-			continue;
-		mm = thread->mm;
-		mmget(mm);
-		task_unlock(thread);
+		for_each_thread(task, thread) {
+			mm = get_task_mm(thread);
+			if (mm)
+				break;
+		}
 	}
 	rcu_read_unlock();
 	return mm;
