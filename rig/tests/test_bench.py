@@ -269,7 +269,7 @@ class Whole(unittest.TestCase):
     def setUp(self):
         self.dir = Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.enterContext(mock.patch.object(common, 'OUT', self.dir / 'out'))
-        self.enterContext(mock.patch.dict(os.environ, {'ROWS': 'clean_zap,vma_split', 'PEER': ''}))
+        self.enterContext(mock.patch.dict(os.environ, {'ROWS': 'clean_zap,fork_exit', 'PEER': ''}))
         self.said = self.enterContext(contextlib.redirect_stdout(io.StringIO()))
         for name, value in (('base_kernel', 'base'), ('series_kernel', 'series')):
             self.enterContext(mock.patch.object(bench, name, return_value=value))
@@ -293,7 +293,7 @@ class Whole(unittest.TestCase):
         results.write_text('mm-lockstep-bench 1\nerror mmap: no\n' if self.status else
                            'mm-lockstep-bench 1\ncalibration 200000 200000\n'
                            f'row clean_zap page 1000 {value} {value} pgfault=0 fixed~7\n'
-                           f'row vma_split call 100 9000 9000 pgfault=0\nend 2\n')
+                           f'row fork_exit call 100 9000 9000 pgfault=0\nend 2\n')
         return types.SimpleNamespace(qemu_exit=0, ended='exit', console=console, results=results,
                                      nonce='ab')
 
@@ -302,9 +302,9 @@ class Whole(unittest.TestCase):
         self.assertEqual([k for k, _ in self.boots], ['base', 'base', 'series', 'series'])
         self.assertTrue(all(kw['icount'] and kw['smp'] == 1 for _, kw in self.boots))
         script = self.image.call_args.args[1]['/bench/run']
-        self.assertEqual(script, b'#!/bin/sh\nexec /bench/bench clean_zap,vma_split\n')
+        self.assertEqual(script, b'#!/bin/sh\nexec /bench/bench clean_zap,fork_exit\n')
         held = json.loads((self.dir / 'out/bench/bench.json').read_text())
-        self.assertEqual(held['ratio'], {'clean_zap': 1.005, 'vma_split': 1.0})
+        self.assertEqual(held['ratio'], {'clean_zap': 1.005, 'fork_exit': 1.0})
         self.assertEqual(held['base']['clean_zap']['instructions'], 400.0)
         self.assertEqual(held['wrong'], [])
         self.assertIn('1.0050', (self.dir / 'out/bench/bench.txt').read_text())
