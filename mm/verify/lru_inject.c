@@ -101,6 +101,8 @@ static bool lru_steal(const struct lru_place *place, struct lru_plant *plant)
 			plant->pos = folio->lru.prev;
 			plant->from = from.lruvec;
 			mem_cgroup_iter_break(NULL, memcg);
+			/* For sparse: held until lru_undo_place(). */
+			__release(&from.lruvec->lru_lock);
 			return true;
 		}
 		spin_unlock(&from.lruvec->lru_lock);
@@ -256,6 +258,7 @@ void lru_undo_place(struct mm_verify_run *run, const struct lru_place *place,
 		other = *place;
 		other.lruvec = plant->from;
 		lru_move_back(place, &other, plant);
+		__acquire(&plant->from->lru_lock);	/* in lru_steal() */
 		spin_unlock(&plant->from->lru_lock);
 		break;
 	case LF_LINKS:

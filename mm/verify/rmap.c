@@ -355,6 +355,8 @@ static int rm_pmd_entry(pmd_t *pmd, unsigned long address, unsigned long end,
 
 	ptl = pmd_trans_huge_lock(pmd, walk->vma);
 	if (ptl) {
+		/* For sparse, which does not see a lock that may not be had. */
+		__acquire(ptl);
 		entry.address = address & PMD_MASK;
 		entry.whole = true;
 		if (pmd_present(*pmd))
@@ -480,6 +482,7 @@ static struct mm_struct *rm_next_mm(pid_t *nr)
 		task = find_lock_task_mm(task);
 		if (!task)
 			continue;
+		__acquire(&task->alloc_lock);	/* for sparse, again */
 		mm = task->mm;
 		mmget(mm);
 		task_unlock(task);

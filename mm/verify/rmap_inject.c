@@ -76,7 +76,9 @@ static bool rm_still_mapped(const struct rm_entry *entry)
 	if (!page_vma_mapped_walk(&pvmw))
 		return false;
 	whole = !pvmw.pte || is_vm_hugetlb_page(vma);
-	page_vma_mapped_walk_done(&pvmw);
+	/* A page is there once: nothing more is found, and the lock dropped. */
+	while (page_vma_mapped_walk(&pvmw))
+		;
 	return whole == entry->whole;
 }
 

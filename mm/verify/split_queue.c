@@ -121,6 +121,8 @@ static void sq_steal(struct sq_walk *w)
 			w->queue->split_queue_len++;
 			w->run->planted = w->stolen;
 			mem_cgroup_iter_break(NULL, memcg);
+			/* For sparse: held until sq_undo(). */
+			__release(&from->split_queue_lock);
 			return;
 		}
 		spin_unlock(&from->split_queue_lock);
@@ -161,6 +163,7 @@ static void sq_undo(struct sq_walk *w)
 		list_move(w->stolen, &w->from->split_queue);
 		w->from->split_queue_len++;
 		w->queue->split_queue_len--;
+		__acquire(&w->from->split_queue_lock);	/* in sq_steal() */
 		spin_unlock(&w->from->split_queue_lock);
 	} else if (w->stolen) {
 		w->stolen->next->prev = w->stolen;
