@@ -11,7 +11,7 @@ from .arch import NATIVE
 # A CMA area, so that its free lists and its counter are not empty.
 APPEND = 'cma=64M'
 # What a test needs of the machine in every boot that is for it alone.
-NEEDS = {'memcg_huge': 'numa=fake=2'}
+NEEDS = {'memcg_huge': 'numa=fake=2', 'memcg_nodes': 'numa=fake=2'}
 # What the selftests bring with them: free_list_offline and free_list_all try to take memory
 # offline of which they do not know whether it can go. It looks at each page with a reference
 # (do_migrate_range), which whoever frees contiguous memory there at that moment warns of.
@@ -36,7 +36,7 @@ class Extra:
 
 EXTRA = (
     # The tests that take memory offline want it all in one node.
-    Extra('two nodes', 'memcg_huge'),
+    Extra('two nodes', 'memcg_huge,memcg_nodes'),
     # As the series of 2020 was booted when it crashed first: one lruvec a node.
     Extra('no memcg', 'verify_lru,verify_list_lru,lru_all', 'cgroup_disable=memory', '700M'),
 )

@@ -8,7 +8,6 @@
  */
 #include <linux/falloc.h>
 #include <linux/fs.h>
-#include <linux/loop.h>
 #include <linux/mman.h>
 #include <signal.h>
 #include <stdint.h>
@@ -16,12 +15,12 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/swap.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include "../kselftest_harness.h"
 #include "memcg_group.h"
+#include "memcg_swap.h"
 
 #define KIB		1024UL
 #define MIB		(1024 * KIB)
@@ -51,70 +50,6 @@ static struct memcg_verdict verdict;
  * one test leaves there is not to be held against the next.
  */
 static long long old_trees;
-
-/* A block device in memory: a loop device over a file in tmpfs. */
-struct device {
-	char path[32];
-	int fd;
-};
-
-static int device_make(struct device *d, size_t size)
-{
-	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-	int file = memfd_create("device", MFD_CLOEXEC), nr;
-
-	d->fd = -1;
-	if (control < 0 || file < 0 || ftruncate(file, size))
-		return -errno;
-	nr = ioctl(control, LOOP_CTL_GET_FREE);
-	close(control);
-	snprintf(d->path, sizeof(d->path), "/dev/loop%d", nr);
-	d->fd = open(d->path, O_RDWR | O_CLOEXEC);
-	if (d->fd < 0 || ioctl(d->fd, LOOP_SET_FD, file))
-		return -errno;
-	close(file);
-	return 0;
-}
-
-static void device_remove(struct device *d)
-{
-	if (d->fd < 0)
-		return;
-	ioctl(d->fd, LOOP_CLR_FD, 0);
-	close(d->fd);
-	d->fd = -1;
-}
-
-/* The signature that swapon() asks for; see union swap_header. */
-static int swap_make(struct device *d)
-{
-	static union {
-		char page[PAGE];
-		struct {
-			char boot[1024];
-			uint32_t version, last_page, nr_bad;
-		};
-	} header;
-	int ret = device_make(d, SWAP_SIZE);
-
-	if (ret)
-		return ret;
-	header.version = 1;
-	header.last_page = SWAP_SIZE / PAGE - 1;
-	memcpy(header.page + PAGE - 10, "SWAPSPACE2", 10);
-	if (pwrite(d->fd, &header, PAGE, 0) != PAGE || fsync(d->fd) ||
-	    swapon(d->path, 0))
-		return -errno;
-	return 0;
-}
-
-/* Swap entries that were freed are kept by CPUs, and charged, until then. */
-static void swap_remove(struct device *d)
-{
-	if (d->fd >= 0)
-		swapoff(d->path);
-	device_remove(d);
-}
 
 FIXTURE(move) {
 	struct group from, to;
@@ -312,7 +247,7 @@ TEST_F_TIMEOUT(move, swapped_out, 300)
 
 	if (self->skip)
 		SKIP(return, self->skip);
-	ASSERT_EQ(0, swap_make(&self->swap));
+	ASSERT_EQ(0, swap_make(&self->swap, SWAP_SIZE));
 
 	ASSERT_EQ(0, child_start(&c, &self->from, holds_anon));
 	EXPECT_LT(4 * MIB, swap_out(&self->from));
@@ -329,7 +264,7 @@ TEST_F_TIMEOUT(move, swap_cache, 300)
 
 	if (self->skip)
 		SKIP(return, self->skip);
-	ASSERT_EQ(0, swap_make(&self->swap));
+	ASSERT_EQ(0, swap_make(&self->swap, SWAP_SIZE));
 
 	ASSERT_EQ(0, child_start(&c, &self->from, holds_anon));
 	EXPECT_LT(4 * MIB, swap_out(&self->from));
@@ -661,7 +596,7 @@ TEST_F_TIMEOUT(race, counters_end_at_zero, 600)
 	if (self->skip)
 		SKIP(return, self->skip);
 	if (variant->swap)
-		ASSERT_EQ(0, swap_make(&self->swap));
+		ASSERT_EQ(0, swap_make(&self->swap, SWAP_SIZE));
 	if (variant->device) {
 		ASSERT_EQ(0, device_make(&self->file, FILE_SIZE));
 		shared_fd = self->file.fd;
