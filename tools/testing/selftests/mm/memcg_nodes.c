@@ -102,6 +102,7 @@ TEST_F_TIMEOUT(nodes, swap_cache, 120)
 	if (self->skip)
 		SKIP(return, self->skip);
 	ASSERT_EQ(0, group_take(&self->group, getpid()));
+	cached = in_swap_cache();
 	map = mmap(NULL, NR * PAGE, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, map);
@@ -114,7 +115,6 @@ TEST_F_TIMEOUT(nodes, swap_cache, 120)
 	ASSERT_EQ(NR, on_node(map, -ENOENT, false));
 
 	/* Not written, they stay in the swap cache. */
-	cached = in_swap_cache();
 	for (i = 0; i < NR; i++)
 		sum += map[i * PAGE];
 	EXPECT_EQ((long)NR, sum);
