@@ -234,6 +234,18 @@ FIXTURE(frozen) {
 	int below_fd;
 };
 
+FIXTURE_VARIANT(frozen) {
+	const char *gen;
+};
+
+FIXTURE_VARIANT_ADD(frozen, classic) {
+	.gen = "0",
+};
+
+FIXTURE_VARIANT_ADD(frozen, gens) {
+	.gen = "7",
+};
+
 FIXTURE_SETUP(frozen)
 {
 	const char * const mkfs[] = { "mke2fs", "-F", self->below.path, NULL };
@@ -243,6 +255,8 @@ FIXTURE_SETUP(frozen)
 
 	if (geteuid() || !group_root())
 		return;
+	if (lru_gen_present())
+		write_file(LRU_GEN, variant->gen);
 	ASSERT_EQ(0, backed_open(&self->below, "tmpfs", "below", 300));
 	ASSERT_EQ(0, run_quietly(mkfs));
 	snprintf(self->below_mnt, sizeof(self->below_mnt), "/tmp/below-mnt.%d",
@@ -268,6 +282,8 @@ FIXTURE_SETUP(frozen)
 
 FIXTURE_TEARDOWN(frozen)
 {
+	if (lru_gen_present())
+		write_file(LRU_GEN, "0");
 	if (!mnt[0])
 		return;
 	close(self->below_fd);
@@ -322,6 +338,69 @@ TEST_F_TIMEOUT(frozen, nothing_isolated, 300)
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status);
 	EXPECT_EQ(0, group_oom_kills(GROUP));
+}
+
+/* Somebody else writes to another device, and nothing is in its way. */
+static pid_t start_other_writer(struct backed *other)
+{
+	static char buf[1 << 20];
+	pid_t pid;
+	int fd;
+
+	if (backed_open(other, "tmpfs", "other", 8))
+		return -1;
+	pid = fork();
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	fd = open(other->path, O_RDWR | O_CLOEXEC);
+	while (fd >= 0)
+		if (pwrite(fd, buf, sizeof(buf), 0) != sizeof(buf) || fsync(fd))
+			break;
+	_exit(1);
+}
+
+/*
+ * Others' writeback wakes up who waits for the group's. It must not use up what
+ * patience there is before the group is out of memory.
+ */
+TEST_F_TIMEOUT(frozen, others_write, 300)
+{
+	struct backed other = {};
+	int status, tries;
+	pid_t pid, writer;
+
+	if (geteuid())
+		SKIP(return, "needs root");
+	if (!group_root())
+		SKIP(return, "needs the memory controller");
+	if (strcmp(variant->gen, "0") && !lru_gen_present())
+		SKIP(return, "needs CONFIG_LRU_GEN");
+
+	ASSERT_EQ(0, write_file_in_group("file", 48));
+	sync();
+	writer = start_other_writer(&other);
+	ASSERT_LT(0, writer);
+	ASSERT_EQ(0, ioctl(self->below_fd, FIFREEZE, 0));
+	pid = start_writing("file", 48);
+	for (tries = 0; tries < 100; tries++) {
+		usleep(100000);
+		if (waitpid(pid, &status, WNOHANG))
+			break;
+	}
+	ASSERT_EQ(0, ioctl(self->below_fd, FITHAW, 0));
+	TH_LOG("%d of 100 tenths of a second", tries);
+	EXPECT_EQ(100, tries);
+	if (tries == 100) {
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_EQ(0, status);
+	}
+	EXPECT_EQ(0, group_oom_kills(GROUP));
+	/* It has nothing to end for by itself. */
+	EXPECT_EQ(0, waitpid(writer, &status, WNOHANG));
+	kill(writer, SIGKILL);
+	waitpid(writer, &status, 0);
+	backed_close(&other);
 }
 
 TEST_HARNESS_MAIN
