@@ -10,7 +10,8 @@ from .arch import NATIVE
 
 # A CMA area, so that its free lists and its counter are not empty.
 APPEND = 'cma=64M'
-# What a test needs of the machine in every boot that is for it alone.
+# What a test needs of the machine in every boot that is for it alone, or for it and others
+# that need the same.
 NEEDS = {'memcg_huge': 'numa=fake=2', 'memcg_nodes': 'numa=fake=2'}
 # What the selftests bring with them: free_list_offline and free_list_all try to take memory
 # offline of which they do not know whether it can go. It looks at each page with a reference
@@ -61,6 +62,12 @@ def has_kunit(obj):
     return 'CONFIG_KUNIT=y' in (Path(obj) / '.config').read_text().splitlines()
 
 
+def needs(tests):
+    """What a boot for this comma list of tests needs on the command line."""
+    each = {NEEDS.get(name, '') for name in tests.split(',')}
+    return each.pop() if len(each) == 1 else ''
+
+
 def start(config, kernel, outdir, *, src=None, obj=None, tests_dir=None, tests='', smp=None,
           mem=None, append='', oom_ok=False, arch=NATIVE):
     """Boot `kernel` with the installed selftests of tests_dir, or without any, and judge.
@@ -74,8 +81,8 @@ def start(config, kernel, outdir, *, src=None, obj=None, tests_dir=None, tests='
     common.end_of(outdir / 'verdict.json')
     trees = {'/lockstep/mm': tests_dir / 'mm'} if tests_dir else {}
     initrd = image.make_image(outdir / 'guest.cpio', tree_dirs=trees, arch=arch)
-    if tests in NEEDS and arch == NATIVE:
-        append = f'{NEEDS[tests]} {append}'
+    if arch == NATIVE:
+        append = f'{needs(tests)} {append}'.strip()
     how = {'mode': 'test', 'tests': tests} if tests_dir else {
         'mode': 'exec', 'exec_path': '/bin/true'}
     # The balloon, so that free pages are reported to somebody.

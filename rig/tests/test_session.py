@@ -22,6 +22,18 @@ class Start(unittest.TestCase):
         self.assertIs(booted.call_args.kwargs['balloon'], True)
         self.assertIn('cma=64M', booted.call_args.kwargs['append'].split())
 
+    def test_needs(self):
+        """Tests that need the same get it, in one boot; with others they get nothing."""
+        with mock.patch.object(session, 'NEEDS', {'a': 'x=1', 'b': 'x=1', 'c': 'y=2'}):
+            self.assertEqual([session.needs(t) for t in ('a', 'a,b', 'a,c', 'a,d', 'd', '')],
+                             ['x=1', 'x=1', '', '', '', ''])
+
+    def test_extra(self):
+        """Each boot besides the one with all tests gets what its tests need."""
+        for extra in session.EXTRA:
+            for name in extra.tests.split(','):
+                self.assertIn(session.NEEDS.get(name, ''), (session.needs(extra.tests), ''))
+
 
 if __name__ == '__main__':
     unittest.main()
