@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Between the rmap verifier and its injections. */
+/* Between the passes of the rmap verifier, and its injections. */
 #ifndef _MM_VERIFY_RMAP_H
 #define _MM_VERIFY_RMAP_H
 
-#include <linux/mm_types.h>
+#include <linux/mm.h>
 #include <linux/rmap.h>
 
 #include "verify.h"
@@ -21,6 +21,18 @@ enum rmap_finding {
 	RM_NEGATIVE,		/* mapcount is negative */
 	RM_DOUBLE_MAP,		/* PageDoubleMap without a PMD that maps it */
 	RM_NR_FINDINGS,
+};
+
+enum rmap_figure {
+	RM_MMS,			/* address spaces walked */
+	RM_ENTRIES,		/* entries that map a page */
+	RM_FOLIOS,		/* folios whose entries were counted */
+	RM_KSM_FOLIOS,		/* KSM folios: not counted */
+	RM_BARE_ENTRIES,	/* entries of pages without a reverse map */
+	RM_STOPS,		/* times that all CPUs were stopped */
+	RM_BUSY,		/* folios left out because they were locked */
+	RM_UNPROVEN,		/* folios that did not add up, and could not be pinned */
+	RM_NR_FIGURES,
 };
 
 /* Page tables that several hugetlb VMAs share are counted once: up to so many. */
@@ -76,10 +88,26 @@ struct rm_entry {
 	bool whole;
 };
 
+static inline int rm_raw_mapcount(struct page *page)
+{
+	return atomic_read(&page->_mapcount);
+}
+
+/* A hugetlb folio has only this one. */
+static inline int rm_raw_whole(struct folio *folio)
+{
+	return folio_test_large(folio) ?
+	       atomic_read(folio_mapcount_ptr(folio)) : -1;
+}
+
 void rm_check_entry(struct mm_verify_run *run, const struct rm_entry *entry);
 void rm_check_anon_tree(struct mm_verify_run *run, struct anon_vma_chain *avc);
 void rm_check_file_tree(struct mm_verify_run *run, struct vm_area_struct *vma);
 void rm_check_folio(struct rm_folio *f);
+struct page *rm_pte_page(struct vm_area_struct *vma, unsigned long address,
+			 pte_t pte);
+int rm_walk(struct mm_verify_run *run);
+int rm_scan_zone(struct mm_verify_run *run, struct zone *zone);
 
 #ifdef CONFIG_DEBUG_VM_VERIFY_INJECT
 void rm_inject_candidate(struct mm_verify_run *run,
