@@ -153,12 +153,12 @@ def check(folder=None, home=None):
     return found
 
 
-HEAD = f'  {"model":<18}{"variant":<26}{"expected":<24}{"got":<24}{"states":>8}{"seconds":>9}'
+HEAD = f'  {"model":<18}{"variant":<28}{"expected":<24}{"got":<24}{"states":>8}{"seconds":>9}'
 
 
 def line(s):
     """A search as a line of the table."""
-    return (f'  {s.model:<18}{s.variant:<26}{s.expected:<24}{s.got:<24}{s.states:>8}'
+    return (f'  {s.model:<18}{s.variant:<28}{s.expected:<24}{s.got:<24}{s.states:>8}'
             f'{s.seconds:>9.1f}{"" if s.ok else "  NOT AS EXPECTED"}')
 
 
