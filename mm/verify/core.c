@@ -199,6 +199,28 @@ int mm_verify_pause(struct mm_verify_run *run)
 	return fatal_signal_pending(current) ? -EINTR : 0;
 }
 
+/**
+ * mm_verify_linked - is an entry on a list, and are its neighbours beside it?
+ * @pos: the entry, of a list that is locked
+ *
+ * Its pointers may point anywhere: a verifier must not oops on what it is
+ * looking for.
+ *
+ * Return: true when both neighbours lead back to it.
+ */
+bool mm_verify_linked(struct list_head *pos)
+{
+	struct list_head *back;
+
+	if (pos->next == pos)
+		return false;
+	if (get_kernel_nofault(back, &pos->next->prev) || back != pos)
+		return false;
+	if (get_kernel_nofault(back, &pos->prev->next) || back != pos)
+		return false;
+	return true;
+}
+
 static int mm_verify_run_one(struct mm_verifier *v, int inject)
 {
 	struct mm_verify_run *run = &current_run;

@@ -18,7 +18,6 @@
 #include <linux/mm.h>
 #include <linux/mmzone.h>
 #include <linux/page-isolation.h>
-#include <linux/uaccess.h>
 
 #include "../internal.h"
 #include "free_lists.h"
@@ -77,23 +76,6 @@ struct fl_tally {
 	long cma;
 	long isolated;
 };
-
-/*
- * The field at a list pointer that may point anywhere: a verifier must not
- * oops on what it is looking for.
- */
-static bool fl_leads_back(struct list_head *pos)
-{
-	struct list_head *back;
-
-	if (pos->next == pos)
-		return false;
-	if (get_kernel_nofault(back, &pos->next->prev) || back != pos)
-		return false;
-	if (get_kernel_nofault(back, &pos->prev->next) || back != pos)
-		return false;
-	return true;
-}
 
 static const char *fl_type_name(int type)
 {
@@ -187,7 +169,7 @@ static void fl_walk_order(struct fl_tally *t, unsigned int order,
 			}
 			n++;
 			fl_check_entry(t, page, order, type);
-			if (!fl_leads_back(pos)) {
+			if (!mm_verify_linked(pos)) {
 				fl_page_found(t, FL_LINKS, page, order, type,
 					      page);
 				whole = false;
@@ -387,7 +369,7 @@ static void fl_scan_buddy(struct fl_tally *t, struct page *page,
 	unsigned long i;
 
 	fl_plant_scan(t->run, page, order, &plant);
-	if (!fl_leads_back(&page->buddy_list))
+	if (!mm_verify_linked(&page->buddy_list))
 		fl_page_found(t, FL_LINKS, page, order, MIGRATE_TYPES, page);
 	for (i = 1; i < 1UL << order; i++)
 		if (PageBuddy(page + i))

@@ -15,7 +15,6 @@
 #include <linux/list_lru.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
-#include <linux/uaccess.h>
 
 #include "../slab.h"
 #include "list_lru.h"
@@ -65,19 +64,6 @@ struct ll_walk {
 	long items;
 };
 
-static bool ll_leads_back(struct list_head *pos)
-{
-	struct list_head *back;
-
-	if (pos->next == pos)
-		return false;
-	if (get_kernel_nofault(back, &pos->next->prev) || back != pos)
-		return false;
-	if (get_kernel_nofault(back, &pos->prev->next) || back != pos)
-		return false;
-	return true;
-}
-
 /* The index under which a memcg has its list; -1 is the root's. */
 static int ll_owner(struct ll_walk *w, struct list_head *item)
 {
@@ -118,7 +104,7 @@ static void ll_walk_list(struct ll_walk *w, struct list_lru_one *l, int idx)
 		}
 		w->left--;
 		items++;
-		if (!ll_leads_back(pos)) {
+		if (!mm_verify_linked(pos)) {
 			w->whole = false;
 			if (!w->quiet)
 				ll_item_found(w, LL_LINKS, pos, idx, idx);

@@ -19,7 +19,6 @@
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
 #include <linux/mmzone.h>
-#include <linux/uaccess.h>
 #include <linux/vmstat.h>
 
 #include "lru.h"
@@ -84,20 +83,6 @@ struct lru_walk {
 static bool lru_flagged(struct folio *folio)
 {
 	return test_bit(PG_lru, &folio->flags);
-}
-
-/* A verifier must not oops on what it is looking for. */
-static bool lru_leads_back(struct list_head *pos)
-{
-	struct list_head *back;
-
-	if (pos->next == pos)
-		return false;
-	if (get_kernel_nofault(back, &pos->next->prev) || back != pos)
-		return false;
-	if (get_kernel_nofault(back, &pos->prev->next) || back != pos)
-		return false;
-	return true;
 }
 
 /* folio_memcg() checks, and this is no place to trust the folio. */
@@ -174,7 +159,7 @@ static bool lru_walk_list(struct lru_walk *w, struct list_head *head,
 
 	list_for_each(pos, head) {
 		struct folio *folio = list_entry(pos, struct folio, lru);
-		bool sane = !PageTail(&folio->page) && lru_leads_back(pos);
+		bool sane = !PageTail(&folio->page) && mm_verify_linked(pos);
 
 		if (!*left)
 			return false;
@@ -502,7 +487,7 @@ static unsigned long lru_scan_folio(struct mm_verify_run *run, struct page *page
 	if (lru_flagged(folio) && !folio_test_unevictable(folio) &&
 	    lru_of_folio(folio) == place.lruvec) {
 		lru_plant_lost(run, folio, &plant);
-		if (!lru_leads_back(&folio->lru))
+		if (!mm_verify_linked(&folio->lru))
 			lru_folio_found(run, LF_LOST, folio, &place);
 		lru_undo_lost(&plant);
 		nr = folio_nr_pages(folio) - folio_page_idx(folio, page);

@@ -13,7 +13,6 @@
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/mmzone.h>
-#include <linux/uaccess.h>
 
 #include "verify.h"
 
@@ -72,19 +71,6 @@ static struct mem_cgroup *sq_memcg(struct page *page)
 static struct page *sq_page(struct list_head *pos)
 {
 	return compound_head(list_entry((void *)pos, struct page, deferred_list));
-}
-
-static bool sq_leads_back(struct list_head *pos)
-{
-	struct list_head *back;
-
-	if (pos->next == pos)
-		return false;
-	if (get_kernel_nofault(back, &pos->next->prev) || back != pos)
-		return false;
-	if (get_kernel_nofault(back, &pos->prev->next) || back != pos)
-		return false;
-	return true;
 }
 
 static void sq_found(struct sq_walk *w, unsigned int finding,
@@ -202,7 +188,7 @@ static int sq_verify_queue(struct mm_verify_run *run,
 		}
 		left--;
 		pages++;
-		if (!sq_leads_back(pos)) {
+		if (!mm_verify_linked(pos)) {
 			sq_found(&w, SQ_LINKS, pos);
 			break;
 		}

@@ -87,6 +87,7 @@ __printf(4, 5)
 void mm_verify_found(struct mm_verify_run *run, unsigned int finding,
 		     const void *object, const char *fmt, ...);
 int mm_verify_pause(struct mm_verify_run *run);
+bool mm_verify_linked(struct list_head *pos);
 
 /**
  * mm_verify_injecting - is this the run that plants that finding?
