@@ -149,7 +149,7 @@ static long long do_hugepages(long long *tries)
 
 static long long migrated(void)
 {
-	return field("/proc/vmstat", "pgmigrate_success");
+	return vm_counter("pgmigrate_success");
 }
 
 static long long do_compact(long long *tries)

@@ -7,8 +7,6 @@
 #ifndef _SELFTESTS_MM_FREE_LIST_VERDICT_H
 #define _SELFTESTS_MM_FREE_LIST_VERDICT_H
 
-#include <stdarg.h>
-
 #include "../kselftest_harness.h"
 #include "mm_verify.h"
 
@@ -18,18 +16,6 @@
 #define REPORTING_ORDER	"/sys/module/page_reporting/parameters/page_reporting_order"
 #define HWPOISON	"/sys/kernel/debug/hwpoison/"
 
-/* Write a formatted text to a file. Returns 0 or -errno. */
-static inline int put(const char *path, const char *format, ...)
-{
-	char text[128];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	return write_file(path, text);
-}
-
 /* The first number in a file, or -errno. */
 static inline long long get(const char *path)
 {
@@ -37,23 +23,6 @@ static inline long long get(const char *path)
 	int ret = read_file(path, text, sizeof(text));
 
 	return ret < 0 ? ret : strtoll(text, NULL, 10);
-}
-
-/* A field of a file of "name number" lines, or -1. */
-static inline long long field(const char *path, const char *name)
-{
-	static char text[32768];
-	size_t len = strlen(name);
-	char *at = text;
-
-	if (read_file(path, text, sizeof(text)) < 0)
-		return -1;
-	do {
-		if (!strncmp(at, name, len) && strchr(": \t", at[len]))
-			return strtoll(at + len + 1, NULL, 10);
-		at = strchr(at, '\n');
-	} while (at++);
-	return -1;
 }
 
 static inline long long meminfo_kb(const char *name)

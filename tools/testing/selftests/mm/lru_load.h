@@ -11,7 +11,6 @@
 #include <limits.h>
 #include <linux/loop.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
@@ -29,39 +28,6 @@
 #define THP		"/sys/kernel/mm/transparent_hugepage/enabled"
 #define THP_SIZE	(2UL << 20)
 
-static inline int put_text(const char *path, const char *fmt, ...)
-{
-	char text[256];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(text, sizeof(text), fmt, args);
-	va_end(args);
-	return write_file(path, text);
-}
-
-/* The number behind a word at the start of a line of a file; -1 when none. */
-static inline long long number_in(const char *path, const char *word)
-{
-	static char text[65536];
-	size_t len = strlen(word);
-	char *at;
-
-	if (read_file(path, text, sizeof(text)) < 0)
-		return -1;
-	if (!len)
-		return strtoll(text, NULL, 10);
-	for (at = text; at; at = strchr(at, '\n') ? strchr(at, '\n') + 1 : NULL)
-		if (!strncmp(at, word, len) && (at[len] == ' ' || at[len] == ':'))
-			return strtoll(at + len + 1, NULL, 10);
-	return -1;
-}
-
-static inline long long vm_counter(const char *word)
-{
-	return number_in("/proc/vmstat", word);
-}
-
 /* Where the memory controller is mounted; NULL when it is not. */
 static inline const char *group_root(void)
 {
@@ -70,7 +36,7 @@ static inline const char *group_root(void)
 		return "/sys/fs/cgroup/memory";
 	if (!access("/sys/fs/cgroup/cgroup.controllers", F_OK)) {
 		write_file("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
-		return number_in("/proc/cgroups", "memory") < 0 &&
+		return field("/proc/cgroups", "memory") < 0 &&
 		       access("/sys/fs/cgroup/memory.stat", F_OK) ?
 		       NULL : "/sys/fs/cgroup";
 	}
@@ -102,7 +68,7 @@ static inline int group_make(const char *group, long mib)
 	if (!mib)
 		return 0;
 	group_path(path, group, group_is_v1() ? "memory.limit_in_bytes" : "memory.max");
-	return put_text(path, "%ld", mib << 20);
+	return put(path, "%ld", mib << 20);
 }
 
 /* The calling process goes into the group; "" is the root. */
@@ -113,7 +79,7 @@ static inline int group_enter(const char *group)
 	if (!group_root())
 		return -ENOENT;
 	group_path(path, group, "cgroup.procs");
-	return put_text(path, "%d", getpid());
+	return put(path, "%d", getpid());
 }
 
 /* A group is busy until its last task is reaped. */
@@ -150,7 +116,7 @@ static inline long long group_oom_kills(const char *group)
 
 	group_path(path, group, group_is_v1() ? "memory.oom_control" :
 						"memory.events");
-	return number_in(path, "oom_kill");
+	return field(path, "oom_kill");
 }
 
 static inline bool lru_gen_present(void)

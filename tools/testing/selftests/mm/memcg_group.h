@@ -105,18 +105,10 @@ static inline int group_remove(struct group *g)
 /* A field of memory.stat, or -1. */
 static inline long long group_stat(struct group *g, const char *name)
 {
-	char path[PATH_MAX + 16], text[8192], *at;
-	size_t len = strlen(name);
+	char path[PATH_MAX + 16];
 
 	snprintf(path, sizeof(path), "%s/memory.stat", g->dir);
-	if (read_file(path, text, sizeof(text)) < 0)
-		return -1;
-	for (at = text; at; at = strchr(at, '\n')) {
-		at += *at == '\n';
-		if (!strncmp(at, name, len) && at[len] == ' ')
-			return strtoll(at + len, NULL, 10);
-	}
-	return -1;
+	return field(path, name);
 }
 
 static inline long long group_usage(struct group *g)

@@ -189,16 +189,12 @@ TEST_F_TIMEOUT(huge, collapse_holes, 120)
 /* Huge pages of shmem on a node, or -1. */
 static long long huge_pages_on(int node)
 {
-	static const char field[] = "nr_shmem_hugepages ";
-	char path[64], text[8192], *at;
+	char path[64];
 
 	write_file("/proc/sys/vm/stat_refresh", "1");
 	snprintf(path, sizeof(path), "/sys/devices/system/node/node%d/vmstat",
 		 node);
-	if (read_file(path, text, sizeof(text)) <= 0)
-		return -1;
-	at = strstr(text, field);
-	return at ? strtoll(at + strlen(field), NULL, 10) : -1;
+	return field(path, "nr_shmem_hugepages");
 }
 
 /* The node of the page at an address, or -errno. */

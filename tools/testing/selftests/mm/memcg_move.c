@@ -284,12 +284,7 @@ TEST_F_TIMEOUT(move, swap_cache, 300)
 /* Huge pages of tmpfs that are mapped as such, in kB. */
 static long long pmd_mapped(void)
 {
-	char text[8192], *at;
-
-	if (read_file("/proc/meminfo", text, sizeof(text)) < 0)
-		return 0;
-	at = strstr(text, "ShmemPmdMapped:");
-	return at ? strtoll(at + strlen("ShmemPmdMapped:"), NULL, 10) : 0;
+	return field("/proc/meminfo", "ShmemPmdMapped");
 }
 
 /* A huge page of a file in tmpfs, mapped as such. */

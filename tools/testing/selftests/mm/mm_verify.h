@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,18 @@ static inline int write_file(const char *path, const char *text)
 	return ret;
 }
 
+/* Write a formatted text to a file. Returns 0 or -errno. */
+static inline int put(const char *path, const char *format, ...)
+{
+	char text[256];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	return write_file(path, text);
+}
+
 /* Read a file whole, as a string. Returns its length or -errno. */
 static inline int read_file(const char *path, char *buf, size_t size)
 {
@@ -44,6 +57,29 @@ static inline int read_file(const char *path, char *buf, size_t size)
 		return -errno;
 	buf[len] = '\0';
 	return len;
+}
+
+/* A field of a file of "name number" or "name: number" lines, or -1. */
+static inline long long field(const char *path, const char *name)
+{
+	static char text[65536];
+	size_t len = strlen(name);
+	char *at = text;
+
+	if (read_file(path, text, sizeof(text)) < 0)
+		return -1;
+	do {
+		if (!strncmp(at, name, len) && at[len] &&
+		    strchr(": \t", at[len]))
+			return strtoll(at + len + 1, NULL, 10);
+		at = strchr(at, '\n');
+	} while (at++);
+	return -1;
+}
+
+static inline long long vm_counter(const char *name)
+{
+	return field("/proc/vmstat", name);
 }
 
 static inline int verify_present(void)

@@ -342,7 +342,7 @@ static int lacks_huge_pages(void)
 
 static long long pmd_mapped_kb(void)
 {
-	return number_in("/proc/self/smaps_rollup", "ShmemPmdMapped");
+	return field("/proc/self/smaps_rollup", "ShmemPmdMapped");
 }
 
 /*

@@ -163,28 +163,6 @@ static inline long long mapcount_of(long long pfn)
 	return count;
 }
 
-/* A field of a file of "name number" lines, or -1. */
-static inline long long number_in(const char *path, const char *name)
-{
-	static char text[65536];
-	size_t len = strlen(name);
-	char *at = text;
-
-	if (read_file(path, text, sizeof(text)) < 0)
-		return -1;
-	do {
-		if (!strncmp(at, name, len) && strchr(": \t", at[len]))
-			return strtoll(at + len + 1, NULL, 10);
-		at = strchr(at, '\n');
-	} while (at++);
-	return -1;
-}
-
-static inline long long vm_counter(const char *name)
-{
-	return number_in("/proc/vmstat", name);
-}
-
 static inline long thread_faults(void)
 {
 	struct rusage use;

@@ -145,14 +145,11 @@ static void until(time_t end, void (*work)(void))
 	_exit(0);
 }
 
-static long long meminfo_bytes(const char *field)
+static long long meminfo_bytes(const char *name)
 {
-	char text[4096], *at;
+	long long kb = field("/proc/meminfo", name);
 
-	if (read_file("/proc/meminfo", text, sizeof(text)) < 0)
-		return 0;
-	at = strstr(text, field);
-	return at ? strtoll(at + strlen(field), NULL, 10) * 1024 : 0;
+	return kb < 0 ? 0 : kb * 1024;
 }
 
 /*

@@ -200,17 +200,6 @@ TEST_F_TIMEOUT(rmap, thp, 300)
 	expect_silent(_metadata, "alone again");
 }
 
-static long long vm_event(const char *name)
-{
-	char text[16384], key[64], *at;
-
-	if (read_file("/proc/vmstat", text, sizeof(text)) < 0)
-		return -1;
-	snprintf(key, sizeof(key), "\n%s ", name);
-	at = strstr(text, key);
-	return at ? strtoll(at + strlen(key), NULL, 10) : -1;
-}
-
 /*
  * A huge page that is in two page tables, the first of which then gave way to
  * another huge page. Its second half is still there, and must be found.
@@ -250,14 +239,14 @@ TEST_F_TIMEOUT(rmap, behind_another_huge_page, 300)
 	expect_silent(_metadata, "behind another huge page");
 
 	/* To be split, it must be unmapped first. */
-	split = vm_event("thp_split_page");
-	failed = vm_event("thp_split_page_failed");
+	split = vm_counter("thp_split_page");
+	failed = vm_counter("thp_split_page_failed");
 	ASSERT_LE(0, failed);
 	snprintf(command, sizeof(command), "%d,0x%lx,0x%lx", getpid(),
 		 (unsigned long)to + huge_size, (unsigned long)to + size);
 	ASSERT_EQ(0, write_file("/sys/kernel/debug/split_huge_pages", command));
-	EXPECT_EQ(split + 1, vm_event("thp_split_page"));
-	EXPECT_EQ(failed, vm_event("thp_split_page_failed"));
+	EXPECT_EQ(split + 1, vm_counter("thp_split_page"));
+	EXPECT_EQ(failed, vm_counter("thp_split_page_failed"));
 	EXPECT_EQ(1, to[huge_size]);
 	munmap(to, size);
 }

@@ -358,8 +358,8 @@ static void look(struct seen *seen)
 {
 	if (read_file("/proc/self/maps", seen->maps, sizeof(seen->maps)) < 0)
 		_exit(BROKEN);
-	seen->locked = field_of("/proc/self/status", "VmLck:");
-	seen->size = field_of("/proc/self/status", "VmSize:");
+	seen->locked = field("/proc/self/status", "VmLck:");
+	seen->size = field("/proc/self/status", "VmSize:");
 }
 
 /* In a child: one attempt with the nth allocation failing. */

@@ -19,7 +19,7 @@
 
 static long long migrated(void)
 {
-	return field_of("/proc/vmstat", "pgmigrate_success");
+	return vm_counter("pgmigrate_success");
 }
 
 /* Free single pages amid others, so that compaction has work to do. */

@@ -262,16 +262,16 @@ TEST_F(ops, mremap_dontunmap)
 
 TEST_F(ops, mlock)
 {
-	long long locked = field_of("/proc/self/status", "VmLck:");
+	long long locked = field("/proc/self/status", "VmLck:");
 
 	EXPECT_EQ(0, mlock(AREA + 4 * PG, 4 * PG));
 	EXPECT_STREQ("0-4 rw, 4-8 rw, 8-12 rw", shape());
-	EXPECT_EQ(locked + 16, field_of("/proc/self/status", "VmLck:"));
+	EXPECT_EQ(locked + 16, field("/proc/self/status", "VmLck:"));
 	EXPECT_EQ(0, munlock(AREA + 4 * PG, 4 * PG));
 	/* mlock() has faulted pages in: an anon_vma, which empty VMAs lack. */
 	EXPECT_STREQ(variant->touched ? "0-12 rw" :
 		     "0-4 rw, 4-8 rw, 8-12 rw", shape());
-	EXPECT_EQ(locked, field_of("/proc/self/status", "VmLck:"));
+	EXPECT_EQ(locked, field("/proc/self/status", "VmLck:"));
 	expect_pages(_metadata, variant->touched, 0, 12);
 }
 

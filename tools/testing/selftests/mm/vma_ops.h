@@ -77,21 +77,9 @@ static inline const char *shape(void)
 	return text;
 }
 
-/* A number from a file of "Name: number kB" lines, or -1. */
-static inline long long field_of(const char *path, const char *name)
-{
-	static char text[65536];
-	char *at;
-
-	if (read_file(path, text, sizeof(text)) < 0)
-		return -1;
-	at = strstr(text, name);
-	return at ? strtoll(at + strlen(name), NULL, 10) : -1;
-}
-
 static inline long long committed_as(void)
 {
-	return field_of("/proc/meminfo", "Committed_AS:");
+	return field("/proc/meminfo", "Committed_AS:");
 }
 
 /* Anonymous private memory at a page of the area. */
