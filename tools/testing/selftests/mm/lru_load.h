@@ -9,10 +9,8 @@
 
 #include <dirent.h>
 #include <limits.h>
-#include <linux/loop.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -22,6 +20,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "loop_device.h"
 #include "mm_verify.h"
 
 #define LRU_GEN		"/sys/kernel/mm/lru_gen/enabled"
@@ -124,30 +123,6 @@ static inline bool lru_gen_present(void)
 	return !access(LRU_GEN, W_OK);
 }
 
-/* A loop device on a file. Returns its descriptor, and its path. */
-static inline int loop_on(const char *file, char *path, size_t size)
-{
-	int ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-	int fd = open(file, O_RDWR | O_CLOEXEC), loop = -1, nr, tries;
-
-	for (tries = 0; ctl >= 0 && fd >= 0 && tries < 16; tries++) {
-		nr = ioctl(ctl, LOOP_CTL_GET_FREE);
-		snprintf(path, size, "/dev/loop%d", nr);
-		loop = open(path, O_RDWR | O_CLOEXEC);
-		if (loop < 0)
-			break;
-		if (!ioctl(loop, LOOP_SET_FD, fd))
-			break;
-		close(loop);
-		loop = -1;
-		if (errno != EBUSY)
-			break;
-	}
-	close(ctl);
-	close(fd);
-	return loop;
-}
-
 /**
  * struct backed - a loop device on a file in a file system in memory
  * @dir: mount point of that file system
@@ -175,9 +150,9 @@ static inline int backed_open(struct backed *b, const char *fs, const char *name
 	fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0 || ftruncate(fd, mib << 20))
 		return -errno;
+	b->loop = loop_device(fd, b->path, sizeof(b->path));
 	close(fd);
-	b->loop = loop_on(file, b->path, sizeof(b->path));
-	return b->loop < 0 ? -ENODEV : 0;
+	return b->loop < 0 ? b->loop : 0;
 }
 
 static inline void backed_close(struct backed *b)
@@ -199,23 +174,13 @@ static inline void backed_close(struct backed *b)
 /* Swap that needs no disk. */
 static inline int swap_open(struct backed *b, long mib)
 {
-	union {
-		struct {
-			char boot[1024];
-			uint32_t version, last_page, nr_badpages;
-		} info;
-		char page[4096];
-	} header = {};
 	int ret = backed_open(b, "ramfs", "swap", mib);
 
-	if (ret)
-		return ret;
-	header.info.version = 1;
-	header.info.last_page = (mib << 20) / 4096 - 1;
-	memcpy(header.page + 4096 - 10, "SWAPSPACE2", 10);
-	if (pwrite(b->loop, &header, 4096, 0) != 4096 || fsync(b->loop))
-		return -EIO;
-	return swapon(b->path, 0) ? -errno : 0;
+	if (!ret)
+		ret = swap_sign(b->loop, mib << 20);
+	if (!ret && swapon(b->path, 0))
+		ret = -errno;
+	return ret;
 }
 
 static inline void swap_close(struct backed *b)

@@ -267,8 +267,8 @@ FIXTURE_SETUP(frozen)
 	fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, ftruncate(fd, 200 << 20));
+	disk.loop = loop_device(fd, disk.path, sizeof(disk.path));
 	close(fd);
-	disk.loop = loop_on(file, disk.path, sizeof(disk.path));
 	ASSERT_LE(0, disk.loop);
 	ASSERT_EQ(0, run_quietly(mkfs2));
 	ASSERT_EQ(0, fsync(disk.loop));

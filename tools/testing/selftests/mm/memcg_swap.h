@@ -6,15 +6,11 @@
 #define _SELFTESTS_MM_MEMCG_SWAP_H
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/loop.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/swap.h>
 #include <unistd.h>
+
+#include "loop_device.h"
 
 /**
  * struct device - a loop device over a file in tmpfs
@@ -28,20 +24,14 @@ struct device {
 
 static inline int device_make(struct device *d, size_t size)
 {
-	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-	int file = memfd_create("device", MFD_CLOEXEC), nr;
+	int file = memfd_create("device", MFD_CLOEXEC);
 
 	d->fd = -1;
-	if (control < 0 || file < 0 || ftruncate(file, size))
+	if (file < 0 || ftruncate(file, size))
 		return -errno;
-	nr = ioctl(control, LOOP_CTL_GET_FREE);
-	close(control);
-	snprintf(d->path, sizeof(d->path), "/dev/loop%d", nr);
-	d->fd = open(d->path, O_RDWR | O_CLOEXEC);
-	if (d->fd < 0 || ioctl(d->fd, LOOP_SET_FD, file))
-		return -errno;
+	d->fd = loop_device(file, d->path, sizeof(d->path));
 	close(file);
-	return 0;
+	return d->fd < 0 ? d->fd : 0;
 }
 
 static inline void device_remove(struct device *d)
@@ -53,27 +43,15 @@ static inline void device_remove(struct device *d)
 	d->fd = -1;
 }
 
-/* With the signature that swapon() asks for; see union swap_header. */
 static inline int swap_make(struct device *d, size_t size)
 {
-	static union {
-		char page[4096];
-		struct {
-			char boot[1024];
-			uint32_t version, last_page, nr_bad;
-		};
-	} header;
 	int ret = device_make(d, size);
 
-	if (ret)
-		return ret;
-	header.version = 1;
-	header.last_page = size / sizeof(header) - 1;
-	memcpy(header.page + sizeof(header) - 10, "SWAPSPACE2", 10);
-	if (pwrite(d->fd, &header, sizeof(header), 0) != sizeof(header) ||
-	    fsync(d->fd) || swapon(d->path, 0))
-		return -errno;
-	return 0;
+	if (!ret)
+		ret = swap_sign(d->fd, size);
+	if (!ret && swapon(d->path, 0))
+		ret = -errno;
+	return ret;
 }
 
 /* Swap entries that were freed are kept by CPUs, and charged, until then. */

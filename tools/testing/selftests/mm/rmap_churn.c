@@ -35,18 +35,11 @@ static struct {
 
 static const char *swap_on(void)
 {
-	struct {
-		char boot[1024];
-		uint32_t version;
-		uint32_t last_page;
-		uint32_t nr_bad;
-	} head = { .version = 1, .last_page = SWAP_BYTES / PAGE - 1 };
 	int file = memfd_create("swap", MFD_CLOEXEC), dev;
 	const char *why = NULL;
 
 	if (file < 0 || ftruncate(file, SWAP_BYTES) ||
-	    pwrite(file, &head, sizeof(head), 0) != sizeof(head) ||
-	    pwrite(file, "SWAPSPACE2", 10, PAGE - 10) != 10)
+	    swap_sign(file, SWAP_BYTES))
 		return "no file for swap";
 	swap_area.pages = mmap(NULL, SWAP_BYTES, PROT_READ | PROT_WRITE,
 			       MAP_SHARED, file, 0);

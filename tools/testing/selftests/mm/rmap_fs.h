@@ -6,11 +6,9 @@
 #ifndef _SELFTESTS_MM_RMAP_FS_H
 #define _SELFTESTS_MM_RMAP_FS_H
 
-#include <linux/loop.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -21,6 +19,7 @@
 #include <time.h>
 
 #include "../kselftest_harness.h"
+#include "loop_device.h"
 #include "mm_verify.h"
 
 #define PAGE		4096UL
@@ -71,33 +70,6 @@ static inline int run_quiet(char *const argv[])
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
 		return -1;
 	return WEXITSTATUS(status);
-}
-
-/* A file of so many bytes behind a loop device that goes with its last user. */
-static inline int loop_device(int file, char *name, size_t size)
-{
-	struct loop_config config = {
-		.fd = file,
-		.info.lo_flags = LO_FLAGS_AUTOCLEAR,
-	};
-	int control, fd, nr;
-
-	control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-	if (control < 0)
-		return -errno;
-	nr = ioctl(control, LOOP_CTL_GET_FREE);
-	close(control);
-	if (nr < 0)
-		return -errno;
-	snprintf(name, size, "/dev/loop%d", nr);
-	fd = open(name, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (ioctl(fd, LOOP_CONFIGURE, &config)) {
-		close(fd);
-		return -errno;
-	}
-	return fd;
 }
 
 /*
