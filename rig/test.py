@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import (bisect, build, common, export, fetch, lint, load, mail, maple, models, prove,
-               session, tree, verdict)
+               session, tree, verdict, warn)
 
 # No patch is begun after so many s of building, or of proving, nor after WHOLE s of everything;
 # with the objects in ccache there is time for all. So they come last: what the tip does is always
@@ -187,11 +187,21 @@ def boots(tally):
     for config, with_tests in BOOTS:
         booted(tally, config, common.OUT / 'test' / config,
                tests_dir=tests_dir if with_tests else None)
+        warned(tally, config)
         # One config is enough for the other machines.
         for extra in session.EXTRA if config == BOOTS[0][0] else ():
             booted(tally, config, common.OUT / 'test' / config / extra.name.replace(' ', '-'),
                    what=extra.name, tests_dir=tests_dir, tests=extra.tests, append=extra.append,
                    mem=extra.mem)
+
+
+def warned(tally, config):
+    """The tip built without a warning, which the base has none of; of what was not compiled
+    anew, as in a second run, the log says nothing."""
+    log = build.folder_of(config).with_suffix('.log')
+    text = log.read_text(errors='replace') if log.is_file() else ''
+    found = sorted(': '.join(w) for w in warn.warnings(text, common.LINUX))
+    tally.add(f'build {config} tip', bool(text) and not found, '; '.join(found) or f'no {log}')
 
 
 def booted(tally, config, outdir, what='', tests='', **kw):
