@@ -144,6 +144,14 @@ def guarded(dest, state):
                       f'export {state["tip"][:12]}): {then}')
 
 
+def at_tip(dest, tip):
+    """Is branch lockstep checked out, at commit `tip`? A HEAD that is detached there would leave
+    the branch behind when it moves on."""
+    head = common.git('symbolic-ref', '-q', 'HEAD', cwd=dest, check=False).stdout.strip()
+    at = common.git('rev-parse', '-q', '--verify', 'refs/heads/lockstep', cwd=dest, check=False)
+    return head == 'refs/heads/lockstep' and at.stdout.strip() == tip
+
+
 def discard(dest, tip):
     """Put the tree back to commit `tip` on branch lockstep; what is ignored by git stays."""
     shutil.rmtree(dest / '.git' / 'rebase-apply', ignore_errors=True)
@@ -177,8 +185,7 @@ def sync(dest, patches, guard):
         state = {'tip': state['updating'], 'patches': 'unknown'}
         save(dest, **state)
     if not guard or common.setting('DISCARD') == '1':
-        head = common.git('rev-parse', 'HEAD', 'refs/heads/lockstep', cwd=dest, check=False)
-        if head.stdout.split() != [state['tip']] * 2 or busy(dest) or changes(dest):
+        if not at_tip(dest, state['tip']) or busy(dest) or changes(dest):
             old = discard(dest, state['tip'])
             if guard and old and old != state['tip']:
                 common.say(f'{dest}: discarded; the old tip stays in the reflog as {old[:12]}')

@@ -179,6 +179,18 @@ class Tree(fake.Case):
         bare = tree.assemble(self.tmp / 'bare', base_only=True)
         self.assertEqual(git('rev-parse', 'HEAD^{tree}', cwd=bare), self.tree_id)
 
+    def test_assemble_moves_the_branch(self):
+        """Also when the last use left HEAD detached at the tip, as make cross does."""
+        self.three()
+        dest = self.tmp / 'elsewhere'
+        tree.assemble(dest)
+        git('checkout', '-q', '--detach', 'lockstep', cwd=dest)
+        path = common.PATCHES / 'verify/add-a-runner.patch'
+        path.write_text(path.read_text().replace('Subject: ', 'Subject: again: '))
+        tree.assemble(dest)
+        self.assertEqual(git('symbolic-ref', 'HEAD', cwd=dest), 'refs/heads/lockstep')
+        self.assertEqual(git('log', '-1', '--format=%s', 'lockstep', cwd=dest)[:6], 'again:')
+
     def test_series_commits(self):
         self.three()
         found = tree.series_commits()
