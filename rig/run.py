@@ -3,6 +3,22 @@
 from . import arch, boot, build, common, fetch, session, tree, verdict
 
 
+# It asks for what the verifiers and the fault injection need.
+DEBUGS = 'check_config.sh'
+
+
+def verifies(config, machine):
+    """Does the config have the verifiers?"""
+    asked = build.requests(build.fragments(config, machine))
+    return asked.get('CONFIG_DEBUG_VM_VERIFY', ('n',))[0] == 'y'
+
+
+def others(tests):
+    """The comma list of the built tests but DEBUGS."""
+    names = (tests / 'mm' / 'tests.list').read_text().split()
+    return ','.join(name for name in names if name != DEBUGS)
+
+
 def main():
     """Settings: CONFIG, ARCH, SMP, MEM, APPEND, TESTS, ACCEL, TARBALL, LINUX. Exit 1 when the
     verdict is bad."""
@@ -12,7 +28,8 @@ def main():
     boot.machine(common.setting('MEM', '1G'), common.count('SMP', 2), machine)
     outdir = common.OUT / 'run' / build.folder_of(config, machine).name
     asked = common.setting('TESTS', '')
-    extra = () if asked or machine != arch.NATIVE else session.EXTRA
+    plain = not asked and not verifies(config, machine)
+    extra = () if asked or plain or machine != arch.NATIVE else session.EXTRA
     stages = common.Stages('fetch the base', 'apply the series', f'build the {config} kernel',
                            'build the selftests', 'boot and run the selftests',
                            *(f'boot: {e.name}' for e in extra))
@@ -25,6 +42,10 @@ def main():
             kernel = build.kernel_image(config, arch=machine)
         with stages.stage('build the selftests'):
             tests = build.selftests(common.LINUX, common.OUT / 'selftests' / 'tip', arch=machine)
+        if plain:
+            common.say(f'CONFIG={config} has no CONFIG_DEBUG_VM_VERIFY: without {DEBUGS}, and without '
+                       'the boots whose tests all need it')
+            asked = others(tests)
         with stages.stage('boot and run the selftests'):
             ended = [session.start(config, kernel, outdir, tests_dir=tests, tests=asked,
                                    arch=machine)]
