@@ -196,11 +196,11 @@ def boots(tally):
 
 
 def warned(tally, config):
-    """The tip built without a warning, which the base has none of; of what was not compiled
-    anew, as in a second run, the log says nothing."""
+    """The tip built without a warning of a file, which the base has none of; of what was not
+    compiled anew, as in a second run, the log says nothing."""
     log = build.folder_of(config).with_suffix('.log')
     text = log.read_text(errors='replace') if log.is_file() else ''
-    found = sorted(': '.join(w) for w in warn.warnings(text, common.LINUX))
+    found = sorted(': '.join(w) for w in warn.warnings(text, common.LINUX) if w[0])
     tally.add(f'build {config} tip', bool(text) and not found, '; '.join(found) or f'no {log}')
 
 

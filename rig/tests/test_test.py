@@ -29,6 +29,8 @@ class Warned(unittest.TestCase):
         self.assertEqual(self.counted('  CC      mm/mmap.o\n'), (1, 0))
         self.assertEqual(self.counted('  CC      mm/mmap.o\n' + warning), (0, 1))
         self.assertEqual(self.counted(None), (0, 1))
+        skew = 'make[2]: warning:  Clock skew detected.  Your build may be incomplete.\n'
+        self.assertEqual(self.counted('  CC      mm/mmap.o\n' + skew), (1, 0))
 
 
 if __name__ == '__main__':
