@@ -200,7 +200,8 @@ def warned(tally, config):
     compiled anew, as in a second run, the log says nothing."""
     log = build.folder_of(config).with_suffix('.log')
     text = log.read_text(errors='replace') if log.is_file() else ''
-    found = sorted(': '.join(w) for w in warn.warnings(text, common.LINUX) if w[0])
+    found = sorted(': '.join(w) for w in warn.warnings(text, common.LINUX)
+                   if '.' in w[0])
     tally.add(f'build {config} tip', bool(text) and not found, '; '.join(found) or f'no {log}')
 
 
